@@ -1,0 +1,3 @@
+//! rbpipe-core
+pub mod class;
+pub mod packet;
