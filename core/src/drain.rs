@@ -1,0 +1,264 @@
+//! The drain of a channel: takes packets and hands them to the output, on a thread of its
+//! own. The only timers of the engine are here: the switch timer (switch and drain in one
+//! turn) and the read timer (how long an idle reader sleeps at most).
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::backend::{Backend, BackendError, Output};
+use crate::channel::Channel;
+use crate::frontend::Position;
+use crate::stream::{Nested, Stream};
+use crate::wake::Wake;
+
+/// Runs a future on this thread, which sleeps in between. Futures that need a runtime's
+/// timers or sockets find it if the thread has entered it.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let mut future = pin!(future);
+    // The common future is ready at once and never asks for its waker.
+    if let Poll::Ready(out) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        return out;
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(out) => return out,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+/// Asks a running drain for something.
+#[derive(Clone)]
+pub struct Control {
+    wake: Arc<Wake>,
+    stop: Arc<AtomicBool>,
+    flush: Arc<AtomicBool>,
+}
+
+impl Control {
+    /// For the channel that sleeps at `wake` ([`Channel::waker`]).
+    #[must_use]
+    pub fn new(wake: Arc<Wake>) -> Self {
+        Self { wake, stop: Arc::default(), flush: Arc::default() }
+    }
+    /// Finalises the channel's streams, drains them and closes the output. Sources have
+    /// ended, or lose from here on.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.wake.wake();
+    }
+    /// Hands over what is part-filled, and losses that no packet tells yet.
+    pub fn flush(&self) {
+        self.flush.store(true, Ordering::Release);
+        self.wake.wake();
+    }
+}
+
+/// Something that people should know while the channel runs; words are in `Display`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Notice {
+    /// A writer stands inside a sub-buffer for longer than a switch timer.
+    #[error("stream {stream}: a writer has not finished its record for {seconds:.1} s; what follows in its sub-buffer waits for it", seconds = .since.as_secs_f64())]
+    #[expect(missing_docs, reason = "named by the message")]
+    Stalled { stream: u32, since: Duration },
+    /// At the end a writer was still inside; that packet is not written.
+    #[error("stream {stream}: a writer never finished its record: a packet with {records} finished records is not written (they count as lost, wrap)")]
+    #[expect(missing_docs, reason = "named by the message")]
+    PassedOver { stream: u32, records: u64 },
+    /// The output left a memory unusable; another one was made.
+    #[error("stream {stream}: the output left a sub-buffer's memory unusable; it was replaced")]
+    #[expect(missing_docs, reason = "named by the message")]
+    Retired { stream: u32 },
+    /// … and none could be made.
+    #[error("stream {stream}: no memory in place of a retired one: {reason}; asked again every second")]
+    #[expect(missing_docs, reason = "named by the message")]
+    NoMemory { stream: u32, reason: String },
+}
+
+/// A delivery that is missing.
+#[derive(Clone, Copy)]
+struct Missing {
+    at: Position,
+    since: Instant,
+    said: bool,
+}
+
+impl<B: Backend> Channel<B> {
+    /// Drains the channel until it is told to stop; then finalises every stream, waits at
+    /// most `stop_timeout` for records that are still being written, drains, and closes
+    /// the output.
+    ///
+    /// # Errors
+    /// What the output could not bring to its end.
+    pub fn run(
+        mut self,
+        control: &Control,
+        stop_timeout: Duration,
+        notice: &mut dyn FnMut(Notice),
+    ) -> Result<(), BackendError> {
+        // This thread never waits for itself in block mode.
+        let _nested = Nested::enter();
+        let _nested_twice = Nested::enter();
+        let takes = self.backend.takes(self.options.plan.mode);
+        let switch_timer = self.options.switch_timer.filter(|_| takes);
+        let mut next_switch = switch_timer.map(|t| Instant::now() + t);
+        let mut missing: Vec<Option<Missing>> = vec![None; self.streams.len()];
+        let mut refill_at = Instant::now();
+        while !control.stop.load(Ordering::Acquire) {
+            if control.flush.swap(false, Ordering::AcqRel) && takes {
+                self.flush(notice, &mut refill_at);
+            }
+            if let (Some(at), Some(timer)) = (next_switch, switch_timer) {
+                let now = Instant::now();
+                if now >= at {
+                    self.look_for_stalls(&mut missing, timer, notice);
+                    self.streams.iter().for_each(Stream::switch);
+                    // No bunching up after a long write.
+                    next_switch = Some((at + timer).max(now));
+                }
+            }
+            if takes && self.take_all(notice, &mut refill_at) > 0 {
+                continue;
+            }
+            self.wake.prepare();
+            let asked = control.stop.load(Ordering::Acquire) || control.flush.load(Ordering::Acquire);
+            if asked || (takes && self.streams.iter().any(Stream::has_packet)) {
+                self.wake.cancel();
+                continue;
+            }
+            let until_switch = next_switch.map(|at| at.saturating_duration_since(Instant::now()));
+            let idle = if takes { self.options.read_timer } else { None };
+            let at_most = match (idle, until_switch) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            self.wake.sleep(at_most);
+        }
+        self.finish(takes, stop_timeout, notice, &mut refill_at)
+    }
+
+    /// Takes what there is; gives how many packets.
+    fn take_all(&mut self, notice: &mut dyn FnMut(Notice), refill_at: &mut Instant) -> usize {
+        let mut taken = 0;
+        for stream in &mut self.streams {
+            if stream.missing() > 0 && Instant::now() >= *refill_at {
+                let info = Arc::clone(stream.info());
+                let backend = &mut self.backend;
+                match stream.refill(|| backend.memory(&info)) {
+                    Ok(true) => {}
+                    Ok(false) => notice(Notice::Retired { stream: info.id }),
+                    Err(e) => {
+                        *refill_at = Instant::now() + Duration::from_secs(1);
+                        notice(Notice::NoMemory { stream: info.id, reason: e.to_string() });
+                    }
+                }
+            }
+            while let Some(packet) = stream.get() {
+                block_on(self.output.write_packet(packet));
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// Takes until nothing is left that can be taken, waiting for memories to come back.
+    fn drain(&mut self, notice: &mut dyn FnMut(Notice), refill_at: &mut Instant) {
+        loop {
+            self.take_all(notice, refill_at);
+            block_on(self.output.flush());
+            if !self.streams.iter().any(Stream::has_packet) {
+                return;
+            }
+        }
+    }
+
+    fn flush(&mut self, notice: &mut dyn FnMut(Notice), refill_at: &mut Instant) {
+        self.streams.iter().for_each(Stream::switch);
+        self.drain(notice, refill_at);
+        let told = self.streams.iter().filter(|s| s.empty_packet()).count();
+        if told > 0 {
+            self.drain(notice, refill_at);
+        }
+    }
+
+    fn look_for_stalls(
+        &self,
+        missing: &mut Vec<Option<Missing>>,
+        timer: Duration,
+        notice: &mut dyn FnMut(Notice),
+    ) {
+        missing.resize(self.streams.len(), None);
+        for (stream, known) in self.streams.iter().zip(missing) {
+            let at = stream.oldest_undelivered();
+            *known = match (at, *known) {
+                (None, _) => None,
+                (Some(at), Some(mut m)) if m.at == at => {
+                    if !m.said && m.since.elapsed() > timer {
+                        m.said = true;
+                        let since = m.since.elapsed();
+                        notice(Notice::Stalled { stream: stream.info().id, since });
+                    }
+                    Some(m)
+                }
+                (Some(at), _) => Some(Missing { at, since: Instant::now(), said: false }),
+            };
+        }
+    }
+
+    fn finish(
+        mut self,
+        takes: bool,
+        stop_timeout: Duration,
+        notice: &mut dyn FnMut(Notice),
+        refill_at: &mut Instant,
+    ) -> Result<(), BackendError> {
+        self.streams.iter().for_each(Stream::finalise);
+        let deadline = Instant::now() + stop_timeout;
+        loop {
+            if takes {
+                self.drain(notice, refill_at);
+            }
+            if self.streams.iter().all(Stream::is_settled)
+                || Instant::now() >= deadline
+            {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        if takes {
+            // What is still open is passed over, once for each such sub-buffer.
+            loop {
+                self.drain(notice, refill_at);
+                let mut passed = false;
+                for stream in &mut self.streams {
+                    if let Some((records, _)) = stream.pass_over_stalled() {
+                        passed = true;
+                        notice(Notice::PassedOver { stream: stream.info().id, records });
+                    }
+                }
+                if !passed {
+                    break;
+                }
+            }
+            let told = self.streams.iter().filter(|s| s.empty_packet()).count();
+            if told > 0 {
+                self.drain(notice, refill_at);
+            }
+        }
+        block_on(self.output.flush());
+        block_on(self.output.close())
+    }
+}

@@ -1,0 +1,167 @@
+//! Commit and delivery: the one whose add completes a lap delivers the packet.
+//!
+//! `committed[i]` counts bytes (free-running, in the high 40 bits) and this lap's records
+//! (in the low 24) in one add. Whoever's add *returned* "lap complete" is the deliverer:
+//! exactly one, no further compare-and-swap (a load of its own would make two). It is alone
+//! on `i` until `delivered` is complete, and touches nothing of `i` after that.
+
+use super::reserve::Grant;
+use super::subbuf_id::SubBufferId;
+use super::{
+    BYTES_MASK, COMMITTED, DELIVERED, FACT_BEGIN, FACT_CONTENT_END, FACT_END, FACT_LOST,
+    FACT_ORIGIN, Frontend, Line, MemoryIndex, Position, RECORD_BITS, RECORDED, RECORDS, TABLE,
+};
+use crate::memory::Publish;
+use crate::sync::{Ordering, Primitives};
+
+/// The duty to deliver a sub-buffer: the one moment of exclusive access to it. Taken up by
+/// [`Frontend::claim`].
+#[must_use = "a sub-buffer that is not delivered stops its stream"]
+#[derive(Debug)]
+pub struct Closing {
+    start: Position,
+}
+
+/// A sub-buffer being delivered: its memory may be given its header, then
+/// [`Frontend::publish`].
+#[must_use = "a sub-buffer that is not delivered stops its stream"]
+#[derive(Debug)]
+pub struct Claimed {
+    facts: PacketFacts,
+    memory: MemoryIndex,
+    start: Position,
+}
+
+impl Claimed {
+    /// What the header is to say.
+    pub fn facts(&self) -> &PacketFacts {
+        &self.facts
+    }
+    /// Where it goes.
+    pub fn memory(&self) -> MemoryIndex {
+        self.memory
+    }
+}
+
+/// What is known of a packet, in control words: whoever owns its memory may read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketFacts {
+    /// Data packets count from 1.
+    pub sequence: u64,
+    /// Bytes with header.
+    pub content: u64,
+    /// The first record's time.
+    pub begin: u64,
+    /// The closer's time: no record is later, no record of the next packet earlier.
+    pub end: u64,
+    /// Cumulative records lost in this stream.
+    pub lost: u64,
+    /// Records in it.
+    pub records: u64,
+    /// What the opener said of its origin (a thread id).
+    pub origin: u64,
+}
+
+/// The word of `packet[m]` that holds `records`.
+pub(super) const RECORDS_IN: usize = 5;
+
+impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
+    /// Commits a grant whose bytes are all written. Gives the duty to deliver to whoever
+    /// completes the lap.
+    #[inline]
+    pub fn commit(&self, grant: Grant) -> Option<Closing> {
+        self.add(grant.index, grant.start, grant.size, grant.records)
+    }
+
+    /// The add. `at` is any position in the part that is committed.
+    #[inline]
+    pub(super) fn add(&self, i: usize, at: Position, size: u64, records: u32) -> Option<Closing> {
+        let value = (size << RECORD_BITS) + u64::from(records);
+        let after = P::fetch_add(self.hot(i, COMMITTED), value).wrapping_add(value);
+        step!("commit: added");
+        let complete = self.geometry.complete(at);
+        ((after >> RECORD_BITS) == complete & BYTES_MASK)
+            .then(|| Closing { start: self.geometry.start(at) })
+    }
+
+    /// Takes up a delivery: takes the records out of the counter, marks the sub-buffer as
+    /// claimed and gathers the facts.
+    pub fn claim(&self, closing: Closing) -> Claimed {
+        let (g, start) = (self.geometry, closing.start);
+        let i = g.index(start);
+        let committed = self.hot(i, COMMITTED);
+        let word = committed.load(Ordering::Relaxed);
+        // Nobody else may add before `delivered` is complete: done after it, this store
+        // would undo the next lap's adds.
+        committed.store(word & !RECORDS, Ordering::Relaxed);
+        step!("deliver: records taken");
+        debug_assert_eq!(self.cold(i, DELIVERED).load(Ordering::Relaxed), g.before(start));
+        // Odd: claimed, never complete.
+        self.cold(i, DELIVERED).store(g.before(start) | 1, Ordering::Relaxed);
+        let fact = |f| self.hot(i, f).load(Ordering::Relaxed);
+        let content_end = Position::new(fact(FACT_CONTENT_END));
+        let content = content_end.from(start);
+        debug_assert!((0..=g.subbuf_size().cast_signed()).contains(&content), "fact of this lap");
+        let facts = PacketFacts {
+            sequence: g.sequence(start),
+            content: content.clamp(0, g.subbuf_size().cast_signed()).cast_unsigned(),
+            begin: fact(FACT_BEGIN),
+            end: fact(FACT_END),
+            lost: fact(FACT_LOST),
+            records: word & RECORDS,
+            origin: fact(FACT_ORIGIN),
+        };
+        // Relaxed: the opener acquired this word, and we the opener's add.
+        let id = SubBufferId::from_word(self.cold(i, TABLE).load(Ordering::Relaxed));
+        let memory = id.memory();
+        let words = self.packet(memory);
+        let values = [
+            facts.sequence,
+            facts.content,
+            facts.begin,
+            facts.end,
+            facts.lost,
+            facts.records,
+            facts.origin,
+        ];
+        for (word, value) in words.iter().zip(values) {
+            word.store(value, Ordering::Relaxed);
+        }
+        Claimed { facts, memory, start }
+    }
+
+    /// Hands the packet over: table, then `delivered`, then the books.
+    pub fn publish(&self, claimed: Claimed, publish: Publish) {
+        let (g, start) = (self.geometry, claimed.start);
+        let i = g.index(start);
+        let id = SubBufferId::delivered(g.lap(start), claimed.memory).word();
+        let table = self.cold(i, TABLE);
+        match publish {
+            // Release: with the reader's exchange; header, bytes and facts before it.
+            Publish::Release => table.store(id, Ordering::Release),
+            Publish::Fence => {
+                table.swap(id, Ordering::AcqRel);
+            }
+        }
+        step!("deliver: table");
+        // Release: with the Acquire in `get` and in `may_open`. The last that is touched of i.
+        self.cold(i, DELIVERED).store(g.complete(start), Ordering::Release);
+        step!("deliver: delivered");
+        self.word(RECORDED).fetch_add(claimed.facts.records, Ordering::Relaxed);
+    }
+
+    /// The facts of a packet whose memory the caller owns.
+    pub(super) fn packet_facts(&self, memory: MemoryIndex) -> PacketFacts {
+        let word = |w: usize| self.packet(memory)[w].load(Ordering::Relaxed);
+        PacketFacts {
+            sequence: word(0),
+            // Checked, as all that is read from shared words and used as a length.
+            content: word(1).min(self.geometry.subbuf_size()),
+            begin: word(2),
+            end: word(3),
+            lost: word(4),
+            records: word(RECORDS_IN),
+            origin: word(6),
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Reserve: how a writer gets a range of bytes that is its own.
+//!
+//! Fast path: one clock, one compare-and-swap. Slow path, decided before the same
+//! compare-and-swap: close the current sub-buffer and open the next one. A reservation has
+//! at most one part in each sub-buffer: padding in the old, header room and record in the
+//! new, so each step can be finished by somebody else.
+
+use super::commit::Closing;
+use super::position::FINALISED;
+use super::subbuf_id::SubBufferId;
+use super::{
+    FACT_BEGIN, FACT_CONTENT_END, FACT_END, FACT_LOST, FACT_ORIGIN, Frontend, IMPORT_LAST,
+    LAST_TIMESTAMP, Line, Lost, MemoryIndex, Mode, Position, TABLE, Timestamps, WRITE_POS,
+};
+use super::{CONSUMED, DELIVERED};
+use crate::sync::{Ordering, Primitives};
+
+/// What the seam knows and the frontend does not: times and sizes. Asked inside the retry
+/// loop; the last answers are those that hold.
+pub trait Layout {
+    /// The time of the record: the clock's, or the given one. Once per turn.
+    fn now(&mut self) -> u64;
+    /// The record's size with its header (and alignment, had we any) when it is made at
+    /// `now` after a record made at `last` or later (`None`: first in its packet). A run
+    /// of records takes as many as fit `room`, at least one.
+    fn measure(&mut self, now: u64, last: Option<u64>, room: u64) -> Measure;
+    /// What the packet says of its origin (a thread id), when this record opens it.
+    fn origin(&self) -> u64 {
+        0
+    }
+}
+
+/// How much a reservation takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measure {
+    /// Bytes; never 0.
+    pub size: u64,
+    /// Records, 1 or more.
+    pub records: u32,
+    /// The time of the last of them.
+    pub end: u64,
+}
+
+/// A range to write: exclusive until it is committed, which its holder owes.
+#[must_use = "a grant that is not committed stops its stream"]
+#[derive(Debug)]
+pub struct Grant {
+    pub(super) start: Position,
+    pub(super) size: u64,
+    pub(super) records: u32,
+    pub(super) index: usize,
+    pub(super) memory: MemoryIndex,
+    pub(super) skip: u64,
+    pub(super) offset: u64,
+    pub(super) time: u64,
+}
+
+impl Grant {
+    /// The memory that it lies in.
+    pub fn memory(&self) -> MemoryIndex {
+        self.memory
+    }
+    /// The offset of the record in its sub-buffer (header room left out).
+    pub fn offset(&self) -> u64 {
+        self.offset + self.skip
+    }
+    /// Bytes of the record, from `offset`.
+    pub fn len(&self) -> u64 {
+        self.size - self.skip
+    }
+    /// Never: a record has a header.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// The record's time (of a run: the first one's).
+    pub fn time(&self) -> u64 {
+        self.time
+    }
+    /// Its records count as none: it is committed as aborted.
+    pub fn give_up(&mut self) {
+        self.records = 0;
+    }
+}
+
+/// A grant, and perhaps the duty to deliver the sub-buffer that it closed: to be done
+/// before the record is written.
+#[must_use]
+#[derive(Debug)]
+pub struct Reserved {
+    /// The range.
+    pub grant: Grant,
+    /// The old sub-buffer, if this reservation's padding completed it.
+    pub closing: Option<Closing>,
+}
+
+/// Why there is no grant. Nothing has been counted yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The stream is finalised; the record was not offered.
+    Closed,
+    /// Lost, unless the writer waits (block mode).
+    Lost(Lost),
+}
+
+impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
+    /// Reserves room for what `layout` describes.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    #[inline]
+    pub fn reserve(&self, layout: &mut impl Layout) -> Result<Reserved, Refused> {
+        let g = self.geometry;
+        loop {
+            // Acquire: with the CAS of the writer before; what it saw, this one sees.
+            let word = self.word(WRITE_POS).load(Ordering::Acquire);
+            if word & FINALISED != 0 {
+                return Err(Refused::Closed);
+            }
+            let old = Position::new(word);
+            let offset = g.offset(old);
+            // Loaded after write_pos: if the CAS below succeeds, then whoever stored it has
+            // its record before this one. A race makes it older, and a full timestamp more.
+            let last = self.word(LAST_TIMESTAMP).load(Ordering::Relaxed);
+            let now = self.time(layout);
+            if offset != 0 {
+                let room = g.subbuf_size() - offset;
+                let m = layout.measure(now, Some(last), room);
+                // Strictly less: a record that ends at the boundary is its own closer.
+                if m.size < room {
+                    if self.advance(old, old.plus(m.size), &m) {
+                        return Ok(Reserved {
+                            grant: self.grant(old, offset, 0, now, &m),
+                            closing: None,
+                        });
+                    }
+                    continue;
+                }
+            }
+            match self.reserve_slow(layout, old, now, last) {
+                Some(result) => return result,
+                None => continue,
+            }
+        }
+    }
+
+    /// One turn of the slow path: the record ends at, or goes beyond, the current
+    /// sub-buffer's end, or begins at its start. `None`: somebody was faster.
+    #[cold]
+    fn reserve_slow(
+        &self,
+        layout: &mut impl Layout,
+        old: Position,
+        now: u64,
+        last: u64,
+    ) -> Option<Result<Reserved, Refused>> {
+        let g = self.geometry;
+        let (size, offset) = (g.subbuf_size(), g.offset(old));
+        let lost = self.lost_sum();
+        if offset != 0 {
+            let room = size - offset;
+            let m = layout.measure(now, Some(last), room);
+            if m.size == room {
+                if !self.advance(old, old.plus(room), &m) {
+                    return None;
+                }
+                // The closer's facts, before its one add.
+                self.close(g.index(old), old.plus(room), m.end, lost);
+                return Some(Ok(Reserved {
+                    grant: self.grant(old, offset, 0, now, &m),
+                    closing: None,
+                }));
+            }
+        }
+        let m = layout.measure(now, None, size - g.header());
+        if m.size > size - g.header() {
+            return Some(Err(Refused::Lost(Lost::TooBig)));
+        }
+        let begin = if offset == 0 { old } else { g.start(old).plus(size) };
+        if let Err(lost) = self.may_open(begin) {
+            // Without this second look records are lost that nobody stands in the way of.
+            // For `full` a stale position errs on the other side: `consumed` only grows.
+            if self.word(WRITE_POS).load(Ordering::Acquire) != old.get() {
+                return None;
+            }
+            return Some(Err(Refused::Lost(lost)));
+        }
+        let end = begin.plus(g.header() + m.size);
+        if !self.advance(old, end, &m) {
+            return None;
+        }
+        step!("reserve: opened");
+        let index = g.index(begin);
+        // The opener's facts. Nobody else has anything to do with them: the deliverer of
+        // the lap before touched nothing of i any more once `delivered` was complete.
+        self.hot(index, FACT_BEGIN).store(now, Ordering::Relaxed);
+        self.hot(index, FACT_ORIGIN).store(layout.origin(), Ordering::Relaxed);
+        if g.offset(end) == 0 {
+            self.close(index, end, m.end, lost);
+        }
+        let whole = Measure { size: g.header() + m.size, ..m };
+        let grant = self.grant(begin, 0, g.header(), now, &whole);
+        let closing = if begin == old {
+            None
+        } else {
+            self.close(g.index(old), old, now, lost);
+            self.add(g.index(old), old, begin.from(old).cast_unsigned(), 0)
+        };
+        Some(Ok(Reserved { grant, closing }))
+    }
+
+    /// Whether the sub-buffer at `begin` may be opened.
+    pub(super) fn may_open(&self, begin: Position) -> Result<(), Lost> {
+        let g = self.geometry;
+        if self.mode == Mode::Overwrite {
+            // Acquire: with the deliverer's Release; facts and table of j are as it left them.
+            let delivered = self.cold(g.index(begin), DELIVERED).load(Ordering::Acquire);
+            if delivered == g.before(begin) { Ok(()) } else { Err(Lost::Wrap) }
+        } else {
+            // Acquire: with the reader's Release; who enters j sees the new table word.
+            let consumed = Position::new(self.word(CONSUMED).load(Ordering::Acquire));
+            if begin.from(consumed) >= g.buffer_size().cast_signed() {
+                Err(Lost::Full)
+            } else {
+                Ok(())
+            }
+        }
+    }
+
+    /// The record's time; a given one is never before the last.
+    #[inline]
+    fn time(&self, layout: &mut impl Layout) -> u64 {
+        match self.timestamps {
+            Timestamps::Clock => layout.now(),
+            Timestamps::Given => {
+                layout.now().max(self.word(IMPORT_LAST).load(Ordering::Relaxed))
+            }
+        }
+    }
+
+    /// The compare-and-swap.
+    #[inline]
+    fn advance(&self, old: Position, new: Position, m: &Measure) -> bool {
+        if self.timestamps == Timestamps::Given {
+            // Before the CAS: a switch that sees the new position sees this too.
+            self.word(IMPORT_LAST).fetch_max(m.end, Ordering::Relaxed);
+        }
+        if P::compare_exchange(self.word(WRITE_POS), old.get(), new.get()).is_err() {
+            return false;
+        }
+        step!("reserve: write_pos moved");
+        // After the CAS: a failed attempt would make it too new, and a needed full
+        // timestamp would be missed in silence.
+        self.word(LAST_TIMESTAMP).store(m.end, Ordering::Relaxed);
+        true
+    }
+
+    #[inline]
+    fn grant(&self, start: Position, offset: u64, skip: u64, time: u64, m: &Measure) -> Grant {
+        let index = self.geometry.index(start);
+        let memory = self.enter(index);
+        Grant { start, size: m.size, records: m.records, index, memory, skip, offset, time }
+    }
+
+    /// The memory of sub-buffer `j`, safe from the reader: every reservation does this, not
+    /// only the opener's (only the opener doing it gives the reader torn data), and uses
+    /// the memory in the word finally seen, never one loaded before.
+    #[inline]
+    pub(super) fn enter(&self, j: usize) -> MemoryIndex {
+        let mut id = self.table(j);
+        if self.mode == Mode::Overwrite {
+            while id.is_noref() {
+                let word = self.cold(j, TABLE);
+                // Acquire: as the load in `table`; the reader's last use of this memory
+                // comes before our first byte.
+                match word.compare_exchange(
+                    id.word(),
+                    id.referred().word(),
+                    Ordering::Acquire,
+                    Ordering::Acquire,
+                ) {
+                    Ok(_) => {
+                        step!("reserve: noref off");
+                        break;
+                    }
+                    Err(found) => id = SubBufferId::from_word(found),
+                }
+            }
+        }
+        id.memory()
+    }
+
+    /// The closer's facts of sub-buffer `i`, before its commit.
+    pub(super) fn close(&self, i: usize, content_end: Position, end: u64, lost: u64) {
+        self.hot(i, FACT_CONTENT_END).store(content_end.get(), Ordering::Relaxed);
+        self.hot(i, FACT_END).store(end, Ordering::Relaxed);
+        self.hot(i, FACT_LOST).store(lost, Ordering::Relaxed);
+    }
+
+    /// Leaves a part-filled sub-buffer: pads it to its end and opens nothing. An empty one
+    /// is skipped. Races with writers like any writer. `now` is the clock, not used where
+    /// timestamps are given.
+    pub fn switch(&self, now: impl FnMut() -> u64) -> Option<Closing> {
+        self.seal(now, 0)
+    }
+
+    /// Ends the stream: no grant after this. Sets the top bit by the same compare-and-swap
+    /// that pads the last sub-buffer.
+    pub fn finalise(&self, now: impl FnMut() -> u64) -> Option<Closing> {
+        self.seal(now, FINALISED)
+    }
+
+    fn seal(&self, mut now: impl FnMut() -> u64, bit: u64) -> Option<Closing> {
+        let g = self.geometry;
+        loop {
+            let word = self.word(WRITE_POS).load(Ordering::Acquire);
+            let old = Position::new(word);
+            let offset = g.offset(old);
+            if word & FINALISED != 0 || (offset == 0 && bit == 0) {
+                return None;
+            }
+            // Inside the loop and before the CAS, or times and sums run backwards.
+            let end = match self.timestamps {
+                Timestamps::Clock => now(),
+                Timestamps::Given => self.word(IMPORT_LAST).load(Ordering::Relaxed),
+            };
+            let lost = self.lost_sum();
+            let padding = if offset == 0 { 0 } else { g.subbuf_size() - offset };
+            let new = old.plus(padding).get() | bit;
+            if P::compare_exchange(self.word(WRITE_POS), word, new).is_err() {
+                continue;
+            }
+            step!("switch: write_pos moved");
+            if padding == 0 {
+                return None;
+            }
+            self.close(g.index(old), old, end, lost);
+            return self.add(g.index(old), old, padding, 0);
+        }
+    }
+
+    /// An empty packet, if records were lost since the last closed sub-buffer: it carries
+    /// their sum. For the reader, after draining. `None`: nothing to tell, or no room now
+    /// (the reader tries again after its next get); no loss is counted for it.
+    /// On a finalised stream only its finaliser may do this.
+    pub fn empty_packet(&self, mut now: impl FnMut() -> u64) -> Option<Closing> {
+        let g = self.geometry;
+        loop {
+            let word = self.word(WRITE_POS).load(Ordering::Acquire);
+            let old = Position::new(word);
+            if g.offset(old) != 0 {
+                return None;
+            }
+            let before = old.minus(g.subbuf_size());
+            let i = g.index(before);
+            // Acquire: with the deliverer's Release; facts of i are whole. Still open: its
+            // closer is on its way and carries the sum, or we are asked again.
+            if self.cold(i, DELIVERED).load(Ordering::Acquire) != g.complete(before) {
+                return None;
+            }
+            let told = self.hot(i, FACT_LOST).load(Ordering::Relaxed);
+            let lost = self.lost_sum();
+            if lost == told || self.may_open(old).is_err() {
+                return None;
+            }
+            let time = match self.timestamps {
+                Timestamps::Clock => now(),
+                Timestamps::Given => self.word(IMPORT_LAST).load(Ordering::Relaxed),
+            };
+            let new = old.plus(g.subbuf_size()).get() | (word & FINALISED);
+            if P::compare_exchange(self.word(WRITE_POS), word, new).is_err() {
+                continue;
+            }
+            let j = g.index(old);
+            self.hot(j, FACT_BEGIN).store(time, Ordering::Relaxed);
+            self.hot(j, FACT_ORIGIN).store(0, Ordering::Relaxed);
+            let _memory = self.enter(j);
+            self.close(j, old.plus(g.header()), time, lost);
+            return self.add(j, old, g.subbuf_size(), 0);
+        }
+    }
+}

@@ -1,0 +1,964 @@
+//! THE SEAM: where a grant becomes a pointer. The crate's unsafe code is here.
+//!
+//! The writer's side ([`StreamWriter`], [`Reservation`]) knows no backend type: a writer
+//! needs a pointer, nothing else. It finds it in a table of base addresses by memory index
+//! (the seam's own, not a shared word: addresses are a process's own), stored when the
+//! stream is made and at every put before the memory becomes spare again; and it keeps the
+//! memories alive through a type-erased `Arc`. The reader's side ([`Stream`], [`Packet`]) is
+//! generic over the memory: a packet is given by value, the compare-and-swap is a move of
+//! ownership, so an output may unmap, copy and remap in safe code.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::backend::{BackendError, StreamInfo};
+use crate::class::ClassId;
+use crate::clock;
+use crate::frontend::{
+    Books, Closing, Frontend, Geometry, Grant, Layout, Line, Lost, Measure, MemoryIndex, Mode,
+    NotNow, PacketFacts, Refused, StateError, Timestamps,
+};
+use crate::memory::{Memory, Publish, ReadMemory};
+use crate::packet::{self, PacketHeader, RecordHeader};
+use crate::wake::Wake;
+
+mod nesting;
+pub use nesting::{Nested, is_nested};
+
+/// The lines of a stream in the heap.
+type Lines = Box<[Line]>;
+
+/// What a stream is made with.
+#[derive(Clone, Debug)]
+pub struct StreamOptions {
+    /// Its sizes; the packet header's is that of `info.class`.
+    pub geometry: Geometry,
+    /// What a full ring does.
+    pub mode: Mode,
+    /// Whose clock.
+    pub timestamps: Timestamps,
+    /// How long a writer waits in block mode; `None`: for ever.
+    pub block_timeout: Option<Duration>,
+    /// Every delivery wakes the reader; else a ring that is half full does.
+    pub wake_always: bool,
+}
+
+/// What became of a stream's packets.
+#[derive(Debug, Default)]
+struct OutputCounts {
+    packets: AtomicU64,
+    records: AtomicU64,
+    bytes: AtomicU64,
+    failed: AtomicU64,
+    failed_records: AtomicU64,
+}
+
+/// A stream's books: the engine's and the output's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the report's")]
+pub struct StreamBooks {
+    pub engine: Books,
+    pub bytes: u64,
+    pub packets: u64,
+    pub output_packets: u64,
+    pub output_records: u64,
+    pub output_bytes: u64,
+    pub failed: u64,
+    pub failed_records: u64,
+    /// Given timestamps that went back and were raised.
+    pub raised: u64,
+}
+
+impl StreamBooks {
+    /// Records whose packet was overwritten before it was taken: what was recorded and is
+    /// neither taken nor kept. Exact once all packets taken have been put back.
+    #[must_use]
+    pub fn overwritten(&self) -> u64 {
+        let taken = self.output_records + self.failed_records;
+        self.engine.recorded.saturating_sub(taken + self.engine.kept)
+    }
+}
+
+/// What writers and reader share of a stream.
+pub(crate) struct StreamCore {
+    frontend: Frontend<Lines>,
+    /// By memory index; what is stored here was checked to have a sub-buffer's length.
+    bases: Box<[AtomicPtr<u8>]>,
+    publish: Publish,
+    pub(crate) info: Arc<StreamInfo>,
+    block_timeout: Option<Duration>,
+    wake_always: bool,
+    /// Where the reader of the channel sleeps.
+    reader: Arc<Wake>,
+    /// Where writers in block mode sleep.
+    space: Wake,
+    /// The thread that has the stream (per-thread streams), as packets name it.
+    pub(crate) origin: AtomicU32,
+    counts: OutputCounts,
+    /// Content bytes and packets delivered.
+    bytes: AtomicU64,
+    packets: AtomicU64,
+    raised: AtomicU64,
+    /// Keeps every memory that `bases` points into alive for as long as a writer lives.
+    #[expect(dead_code, reason = "held, never looked at")]
+    memories: Arc<dyn Any + Send + Sync>,
+}
+
+/// The memories of a stream, by index: the reader's to take out and put back.
+struct Memories<M> {
+    slots: Box<[Mutex<Option<M>>]>,
+    /// Indices that the table does not name and no packet holds.
+    spare: Mutex<Spare>,
+}
+
+#[derive(Default)]
+struct Spare {
+    ready: Vec<MemoryIndex>,
+    /// Their memory was retired; they wait for another.
+    empty: Vec<MemoryIndex>,
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The reader's side of a stream: one value, one reader.
+pub struct Stream<M: Memory> {
+    core: Arc<StreamCore>,
+    memories: Arc<Memories<M>>,
+    retired_said: bool,
+}
+
+/// Why a stream could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The backend has no memory for it.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A memory that is not ready or has another length.
+    #[error("the backend gave a memory of {found} bytes (ready: {ready}), not {needed}")]
+    #[expect(missing_docs, reason = "named by the message")]
+    Memory { found: usize, needed: usize, ready: bool },
+    /// The frontend's state.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl<M: Memory> Stream<M> {
+    /// Makes a stream; `memory` is asked once for each of its memories.
+    ///
+    /// # Errors
+    /// No memory, or memory of another length than the geometry's.
+    pub fn new(
+        info: Arc<StreamInfo>,
+        options: &StreamOptions,
+        reader: Arc<Wake>,
+        mut memory: impl FnMut() -> Result<M, BackendError>,
+    ) -> Result<Self, StreamError> {
+        let g = options.geometry;
+        let needed = Frontend::<Lines>::lines_needed(g);
+        let lines: Lines = std::iter::repeat_with(Line::default).take(needed).collect();
+        let frontend = Frontend::new(lines, g, options.mode, options.timestamps)?;
+        let mut bases = Vec::with_capacity(g.memories() as usize);
+        let mut slots = Vec::with_capacity(g.memories() as usize);
+        for _ in 0..g.memories() {
+            let made = memory()?;
+            let base = usable(&made, g).ok_or_else(|| StreamError::Memory {
+                found: made.len(),
+                needed: g.subbuf_size() as usize,
+                ready: made.base().is_some(),
+            })?;
+            if info.prefault {
+                prefault(&made, base);
+            }
+            bases.push(AtomicPtr::new(base));
+            slots.push(Mutex::new(Some(made)));
+        }
+        let ready = (g.subbuf_count()..g.memories()).map(MemoryIndex::new).rev().collect();
+        let memories = Arc::new(Memories {
+            slots: slots.into(),
+            spare: Mutex::new(Spare { ready, empty: Vec::new() }),
+        });
+        let core = Arc::new(StreamCore {
+            frontend,
+            bases: bases.into(),
+            publish: M::PUBLISH,
+            info,
+            block_timeout: options.block_timeout,
+            wake_always: options.wake_always,
+            reader,
+            space: Wake::new(),
+            origin: AtomicU32::new(0),
+            counts: OutputCounts::default(),
+            bytes: AtomicU64::new(0),
+            packets: AtomicU64::new(0),
+            raised: AtomicU64::new(0),
+            memories: Arc::clone(&memories) as Arc<dyn Any + Send + Sync>,
+        });
+        Ok(Self { core, memories, retired_said: false })
+    }
+
+    pub(crate) fn core(&self) -> &Arc<StreamCore> {
+        &self.core
+    }
+
+    /// Who it is.
+    pub fn info(&self) -> &Arc<StreamInfo> {
+        &self.core.info
+    }
+
+    /// A writer that uses this stream whatever thread it runs on.
+    pub fn writer(&self) -> StreamWriter {
+        StreamWriter { core: Arc::clone(&self.core) }
+    }
+
+    /// The books as they stand.
+    pub fn books(&self) -> StreamBooks {
+        self.core.books()
+    }
+
+    /// Takes the oldest delivered packet, if there is one and a memory to put in its place.
+    pub fn get(&mut self) -> Option<Packet<M>> {
+        let spare = lock(&self.memories.spare).ready.pop()?;
+        match self.core.frontend.get(spare) {
+            Ok(held) => {
+                self.core.space.wake();
+                let memory = lock(&self.memories.slots[held.memory().get()]).take();
+                debug_assert!(memory.is_some(), "a packet's memory is in its slot");
+                Some(Packet {
+                    memory,
+                    index: held.memory(),
+                    facts: *held.facts(),
+                    core: Arc::clone(&self.core),
+                    memories: Arc::clone(&self.memories),
+                    written: None,
+                })
+            }
+            Err(NotNow::Empty | NotNow::NotDelivered) => {
+                lock(&self.memories.spare).ready.push(spare);
+                None
+            }
+        }
+    }
+
+    /// Whether `get` would find a packet and a memory to put in its place.
+    pub fn has_packet(&self) -> bool {
+        !lock(&self.memories.spare).ready.is_empty() && self.core.frontend.has_packet()
+    }
+
+    /// Whether no packet is out.
+    pub fn all_put(&self) -> bool {
+        let spare = lock(&self.memories.spare);
+        spare.ready.len() + spare.empty.len()
+            == self.core.frontend.geometry().reader_subbufs() as usize
+    }
+
+    /// Leaves the part-filled sub-buffer, so that its packet can be taken.
+    pub fn switch(&self) {
+        self.core.switch();
+    }
+
+    /// Ends the stream: no record after this. Waiting writers are woken and lose, `full`.
+    pub fn finalise(&self) {
+        if let Some(closing) = self.core.frontend.finalise(clock::now) {
+            self.core.deliver(closing);
+        }
+        self.core.space.wake();
+    }
+
+    /// Whether every reservation has been committed (once finalised).
+    pub fn is_settled(&self) -> bool {
+        self.core.frontend.is_settled()
+    }
+
+    /// Whether something was reserved and not taken yet.
+    pub fn is_drained(&self) -> bool {
+        self.core.frontend.fill() == 0
+    }
+
+    /// See [`Frontend::oldest_undelivered`].
+    pub fn oldest_undelivered(&self) -> Option<crate::frontend::Position> {
+        self.core.frontend.oldest_undelivered()
+    }
+
+    /// See [`Frontend::pass_over_stalled`].
+    pub fn pass_over_stalled(&mut self) -> Option<(u64, u64)> {
+        self.core.frontend.pass_over_stalled()
+    }
+
+    /// See [`Frontend::empty_packet`]; true: there is one to be taken.
+    pub fn empty_packet(&self) -> bool {
+        let Some(closing) = self.core.frontend.empty_packet(clock::now) else { return false };
+        self.core.deliver(closing);
+        true
+    }
+
+    /// How many memories were retired and have not been replaced yet.
+    pub fn missing(&self) -> usize {
+        lock(&self.memories.spare).empty.len()
+    }
+
+    /// Replaces retired memories. Gives what the first one that fails says; asked again
+    /// later. `said`: whether a retirement has been told before.
+    ///
+    /// # Errors
+    /// No memory to be had.
+    pub fn refill(
+        &mut self,
+        mut memory: impl FnMut() -> Result<M, BackendError>,
+    ) -> Result<bool, StreamError> {
+        let g = self.core.frontend.geometry();
+        loop {
+            let Some(index) = lock(&self.memories.spare).empty.pop() else { break };
+            let made = memory().map_err(StreamError::from).and_then(|m| match usable(&m, g) {
+                Some(base) => Ok((m, base)),
+                None => Err(StreamError::Memory {
+                    found: m.len(),
+                    needed: g.subbuf_size() as usize,
+                    ready: m.base().is_some(),
+                }),
+            });
+            match made {
+                Ok((made, base)) => {
+                    self.core.bases[index.get()].store(base, Ordering::Relaxed);
+                    *lock(&self.memories.slots[index.get()]) = Some(made);
+                    lock(&self.memories.spare).ready.push(index);
+                }
+                Err(e) => {
+                    lock(&self.memories.spare).empty.push(index);
+                    return Err(e);
+                }
+            }
+        }
+        Ok(std::mem::replace(&mut self.retired_said, true))
+    }
+}
+
+/// The base address, if the memory is ready and has a sub-buffer's length.
+fn usable<M: Memory>(memory: &M, g: Geometry) -> Option<*mut u8> {
+    let base = memory.base()?;
+    (memory.len() as u64 == g.subbuf_size()).then_some(base.as_ptr())
+}
+
+/// Writes one byte on each page, so that no writer meets a page fault. (`fallocate` and
+/// `madvise` do not map pages in; LTTng found that out in 2025.)
+fn prefault<M: Memory>(memory: &M, base: *mut u8) {
+    for at in (0..memory.len()).step_by(4096) {
+        // SAFETY: `Memory` allows stores to `len()` bytes from `base`; the stream is being
+        // made, nobody else has the memory.
+        unsafe { base.add(at).write_volatile(0) };
+    }
+}
+
+impl StreamCore {
+    pub(crate) fn books(&self) -> StreamBooks {
+        let load = |a: &AtomicU64| a.load(Ordering::Relaxed);
+        StreamBooks {
+            engine: self.frontend.books(),
+            bytes: load(&self.bytes),
+            packets: load(&self.packets),
+            output_packets: load(&self.counts.packets),
+            output_records: load(&self.counts.records),
+            output_bytes: load(&self.counts.bytes),
+            failed: load(&self.counts.failed),
+            failed_records: load(&self.counts.failed_records),
+            raised: load(&self.raised),
+        }
+    }
+
+    pub(crate) fn fill(&self) -> (u64, u64) {
+        (self.frontend.fill(), self.frontend.geometry().subbuf_count().into())
+    }
+
+    pub(crate) fn switch(&self) {
+        if let Some(closing) = self.frontend.switch(clock::now) {
+            self.deliver(closing);
+        }
+    }
+
+    /// Writes the packet header, whole, and hands the packet over.
+    #[cold]
+    fn deliver(&self, closing: Closing) {
+        let claimed = self.frontend.claim(closing);
+        let facts = *claimed.facts();
+        let size = packet::packet_size(facts.content);
+        let info = &*self.info;
+        let header = PacketHeader {
+            uuid: info.identity.uuid,
+            stream_class: info.class,
+            stream_class_id: info.identity.first_stream_class + info.class.number(),
+            stream_id: info.identity.first_stream + u64::from(info.id),
+            begin: facts.begin,
+            end: facts.end,
+            content_size: facts.content,
+            packet_size: size,
+            sequence: facts.sequence,
+            discarded: facts.lost,
+            origin: info.cpu.unwrap_or(facts.origin as u32),
+        }
+        .encode();
+        let base = self.bases[claimed.memory().get()].load(Ordering::Relaxed);
+        // SAFETY: the claim is the one moment of exclusive access to this sub-buffer: all
+        // its bytes are committed and it is not delivered yet, so neither a writer nor the
+        // reader touches the memory; the header's room was left out of every grant, and
+        // the padding to 8 bytes ends inside the sub-buffer, whose size is a multiple of 8
+        // in all that the seam makes.
+        unsafe {
+            ptr::copy_nonoverlapping(header.as_ptr(), base, info.class.header_size() as usize);
+            let padding = (size - facts.content) as usize;
+            ptr::write_bytes(base.add(facts.content as usize), 0, padding);
+        }
+        self.publish_fence();
+        self.bytes.fetch_add(facts.content, Ordering::Relaxed);
+        self.packets.fetch_add(1, Ordering::Relaxed);
+        self.frontend.publish(claimed, self.publish);
+        // Half full, not full: the reader has the other half of the ring as its time.
+        if self.wake_always
+            || self.frontend.fill() >= u64::from(self.frontend.geometry().subbuf_count() / 2)
+        {
+            self.reader.wake();
+        }
+    }
+
+    #[inline]
+    fn publish_fence(&self) {
+        if self.publish == Publish::Fence {
+            std::sync::atomic::fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Reserves, waiting in block mode; counts what is lost.
+    #[inline]
+    fn reserve(&self, layout: &mut impl Layout, records: u64) -> Result<Grant, WriteError> {
+        match self.frontend.reserve(layout) {
+            Ok(reserved) => {
+                if let Some(closing) = reserved.closing {
+                    // Before the record is written: the reader may have it already.
+                    self.deliver(closing);
+                }
+                Ok(reserved.grant)
+            }
+            Err(refused) => self.reserve_slow(layout, refused, records),
+        }
+    }
+
+    #[cold]
+    fn reserve_slow(
+        &self,
+        layout: &mut impl Layout,
+        refused: Refused,
+        records: u64,
+    ) -> Result<Grant, WriteError> {
+        let lost = match refused {
+            Refused::Closed => return Err(WriteError::Closed),
+            Refused::Lost(lost) => lost,
+        };
+        if lost == Lost::Full && self.frontend.mode() == Mode::Block && !is_nested() {
+            if let Some(grant) = self.wait_for_space(layout) {
+                return Ok(grant);
+            }
+        }
+        // A record that does not fit is one record, whatever run it is part of.
+        let records = if lost == Lost::TooBig { 1 } else { records };
+        self.frontend.count_lost(lost, records);
+        Err(WriteError::Lost(lost))
+    }
+
+    /// Sleeps until a sub-buffer comes back, at most `block_timeout`.
+    fn wait_for_space(&self, layout: &mut impl Layout) -> Option<Grant> {
+        let deadline = self.block_timeout.map(|t| Instant::now() + t);
+        // The reader may sleep with a ring that is not half full by its count.
+        self.reader.wake();
+        loop {
+            self.space.prepare();
+            match self.frontend.reserve(layout) {
+                Ok(reserved) => {
+                    if let Some(closing) = reserved.closing {
+                        self.deliver(closing);
+                    }
+                    return Some(reserved.grant);
+                }
+                // Finalised while it waited: it was offered, so it is lost, `full`.
+                Err(Refused::Closed) => return None,
+                Err(Refused::Lost(Lost::Full)) => {}
+                Err(Refused::Lost(_)) => return None,
+            }
+            let left = match deadline {
+                None => None,
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
+                    }
+                    Some(left)
+                }
+            };
+            self.space.sleep(left);
+        }
+    }
+
+    /// Stores a grant's bytes: `bytes` at `at`, an offset in the grant.
+    ///
+    /// # Safety
+    /// `at + bytes.len()` is at most `grant.len()`.
+    #[inline]
+    unsafe fn store(&self, grant: &Grant, at: usize, bytes: &[u8]) {
+        let base = self.bases[grant.memory().get()].load(Ordering::Relaxed);
+        // SAFETY: the grant is exclusive until its commit, the reader cannot hold this
+        // memory before that (noref is off, or `consumed` has not passed), and the table
+        // word that named the memory was acquired after its base was stored. The range
+        // lies in the grant (the caller's promise), and grants never cross a sub-buffer.
+        unsafe {
+            let to = base.add(grant.offset() as usize + at);
+            ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+        }
+    }
+
+    #[inline]
+    fn commit(&self, grant: Grant) {
+        self.publish_fence();
+        if let Some(closing) = self.frontend.commit(grant) {
+            self.deliver(closing);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn reserve_record(
+        &self,
+        class: ClassId,
+        payload: usize,
+    ) -> Result<Reservation<'_>, WriteError> {
+        if payload as u64 >= self.frontend.geometry().subbuf_size() {
+            self.frontend.count_lost(Lost::TooBig, 1);
+            return Err(WriteError::Lost(Lost::TooBig));
+        }
+        let mut layout = One {
+            class,
+            payload: payload as u32,
+            header: RecordHeader::Compact,
+            origin: &self.origin,
+        };
+        // Before the reserve: a handler that comes in right after the compare-and-swap must
+        // find this thread inside.
+        let nested = Nested::enter();
+        let grant = self.reserve(&mut layout, 1)?;
+        let mut r = Reservation {
+            core: self,
+            at: layout.header.size() as usize,
+            grant: Some(grant),
+            class,
+            header: layout.header,
+            _nested: nested,
+        };
+        r.put_header(class.number());
+        Ok(r)
+    }
+}
+
+/// The layout of one record made here.
+struct One<'a> {
+    class: ClassId,
+    payload: u32,
+    header: RecordHeader,
+    origin: &'a AtomicU32,
+}
+
+impl Layout for One<'_> {
+    #[inline]
+    fn now(&mut self) -> u64 {
+        clock::now()
+    }
+    #[inline]
+    fn measure(&mut self, now: u64, last: Option<u64>, _room: u64) -> Measure {
+        self.header = RecordHeader::choose(self.class, now, last);
+        Measure { size: (self.header.size() + self.payload).into(), records: 1, end: now }
+    }
+    fn origin(&self) -> u64 {
+        self.origin.load(Ordering::Relaxed).into()
+    }
+}
+
+/// Why a record was not recorded. It has been counted, but for `Closed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The channel has been closed; the record counts as not offered.
+    #[error("the channel is closed")]
+    Closed,
+    /// Lost, and counted under this name.
+    #[error("the record is lost: {0:?}")]
+    Lost(Lost),
+}
+
+/// A record being written: an exclusive range of a sub-buffer.
+///
+/// Written forward, then committed. Given up (dropped, as by a panic in between), it becomes
+/// an `rbpipe:aborted` record of the same size, counted as `aborted`.
+#[must_use = "a reservation that is dropped is recorded as aborted"]
+pub struct Reservation<'a> {
+    core: &'a StreamCore,
+    /// `None` once committed.
+    grant: Option<Grant>,
+    at: usize,
+    class: ClassId,
+    header: RecordHeader,
+    _nested: Nested,
+}
+
+impl Reservation<'_> {
+    fn grant(&self) -> &Grant {
+        // The option is emptied by commit and drop alone, which take `self`.
+        match &self.grant {
+            Some(grant) => grant,
+            None => unreachable!("a reservation has its grant until it is committed"),
+        }
+    }
+
+    #[inline]
+    fn put_header(&mut self, class: u32) {
+        let grant = self.grant();
+        let time = grant.time();
+        match self.header {
+            // SAFETY: a grant is at least as long as the header that it was measured with.
+            RecordHeader::Compact => unsafe {
+                self.core.store(grant, 0, &RecordHeader::compact(class, time));
+            },
+            // SAFETY: as above.
+            RecordHeader::Extended => unsafe {
+                self.core.store(grant, 0, &RecordHeader::extended(class, time));
+            },
+        }
+    }
+
+    /// Its timestamp: CLOCK_MONOTONIC, nanoseconds.
+    #[must_use]
+    pub fn time(&self) -> u64 {
+        self.grant().time()
+    }
+
+    /// Payload bytes not written yet.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.grant().len() as usize - self.at
+    }
+
+    /// The next bytes of the payload.
+    ///
+    /// # Panics
+    /// With more bytes than were reserved. The record is then aborted.
+    #[inline]
+    pub fn write(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.remaining(), "more bytes than were reserved");
+        // SAFETY: just checked against the grant's length.
+        unsafe { self.core.store(self.grant(), self.at, bytes) };
+        self.at += bytes.len();
+    }
+
+    /// Commits it. Payload bytes that were not written become zero.
+    #[inline]
+    pub fn commit(mut self) {
+        if self.remaining() > 0 {
+            self.zero_rest();
+        }
+        if let Some(grant) = self.grant.take() {
+            self.core.commit(grant);
+        }
+    }
+
+    #[cold]
+    fn zero_rest(&mut self) {
+        while self.remaining() > 0 {
+            let n = self.remaining().min(64);
+            self.write(&[0; 64][..n]);
+        }
+    }
+}
+
+impl Drop for Reservation<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.grant.is_some() {
+            self.abort();
+        }
+    }
+}
+
+impl Reservation<'_> {
+    /// CTF 1.8 has no padding inside a packet: what was given up is told as an event.
+    #[cold]
+    fn abort(&mut self) {
+        let payload = self.grant().len() as u32 - self.header.size();
+        let (class, n, length) = packet::aborted(payload);
+        self.put_header(class);
+        // SAFETY: `aborted` gives no more bytes than the payload has; the header is as
+        // long as the one that it is stored over.
+        unsafe { self.core.store(self.grant(), self.header.size() as usize, &length[..n]) };
+        // The bytes behind may be what the memory held before: readers hide them.
+        self.core.frontend.count_aborted();
+        if let Some(mut grant) = self.grant.take() {
+            grant.give_up();
+            self.core.commit(grant);
+        }
+    }
+}
+
+impl std::fmt::Debug for Reservation<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reservation").field("class", &self.class).finish_non_exhaustive()
+    }
+}
+
+/// Writes into one stream, from any thread. See `channel::Writer` for one that chooses.
+#[derive(Clone)]
+pub struct StreamWriter {
+    pub(crate) core: Arc<StreamCore>,
+}
+
+impl StreamWriter {
+    /// Reserves a record of class `class` with `payload` bytes.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    #[inline]
+    pub fn reserve(&self, class: ClassId, payload: usize) -> Result<Reservation<'_>, WriteError> {
+        self.core.reserve_record(class, payload)
+    }
+
+    /// Leaves the part-filled sub-buffer.
+    pub fn switch(&self) {
+        self.core.switch();
+    }
+}
+
+/// A record that brings its own time.
+#[derive(Clone, Copy, Debug)]
+pub struct GivenRecord<'a> {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time: u64,
+    /// Its class.
+    pub class: ClassId,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+/// Writes records that bring their own timestamps: the one writer of a stream of its own.
+pub struct ImportWriter {
+    core: Arc<StreamCore>,
+    last: u64,
+    // One at a time: not shared between threads by reference.
+    _one: PhantomData<std::cell::Cell<()>>,
+}
+
+impl ImportWriter {
+    pub(crate) fn new(core: Arc<StreamCore>) -> Self {
+        Self { core, last: 0, _one: PhantomData }
+    }
+
+    /// Writes records in their order, as many as fit at once under one compare-and-swap and
+    /// one commit. A time before the last one is raised to it, and counted. Gives how many
+    /// were recorded; the others have been counted as lost.
+    ///
+    /// # Errors
+    /// The channel is closed; what was not written was not offered.
+    pub fn write_run(&mut self, records: &[GivenRecord<'_>]) -> Result<usize, WriteError> {
+        let mut rest = records;
+        let mut recorded = 0;
+        while !rest.is_empty() {
+            let mut layout = Run { records: rest, last: self.last, taken: 0, first: None };
+            let _nested = Nested::enter();
+            match self.core.reserve(&mut layout, 1) {
+                Ok(grant) => {
+                    let taken = layout.taken;
+                    let (now, later) = rest.split_at(taken);
+                    self.store_run(grant, now, layout.first.unwrap_or(RecordHeader::Compact));
+                    recorded += taken;
+                    rest = later;
+                }
+                Err(WriteError::Closed) => return Err(WriteError::Closed),
+                // One record is lost and counted; the next one may fit.
+                Err(WriteError::Lost(_)) => {
+                    self.last = self.last.max(rest[0].time);
+                    rest = &rest[1..];
+                }
+            }
+        }
+        Ok(recorded)
+    }
+
+    fn store_run(&mut self, grant: Grant, records: &[GivenRecord<'_>], first: RecordHeader) {
+        let (mut at, mut last) = (0, None);
+        for record in records {
+            if record.time < self.last {
+                self.core.raised.fetch_add(1, Ordering::Relaxed);
+            }
+            let time = record.time.max(self.last).max(grant.time());
+            self.last = time;
+            let header = match last {
+                None => first,
+                Some(_) => RecordHeader::choose(record.class, time, last),
+            };
+            last = Some(time);
+            let id = record.class.number();
+            // SAFETY: `Run::measure` summed the same headers and payloads, so each part
+            // ends inside the grant (and `commit` asserts nothing is left over).
+            unsafe {
+                match header {
+                    RecordHeader::Compact => {
+                        self.core.store(&grant, at, &RecordHeader::compact(id, time));
+                    }
+                    RecordHeader::Extended => {
+                        self.core.store(&grant, at, &RecordHeader::extended(id, time));
+                    }
+                }
+                at += header.size() as usize;
+                self.core.store(&grant, at, record.payload);
+            }
+            at += record.payload.len();
+        }
+        debug_assert_eq!(at as u64, grant.len());
+        self.core.commit(grant);
+    }
+
+    /// Leaves the part-filled sub-buffer.
+    pub fn switch(&self) {
+        self.core.switch();
+    }
+}
+
+/// The layout of a run of given records: as many as fit.
+struct Run<'a> {
+    records: &'a [GivenRecord<'a>],
+    last: u64,
+    taken: usize,
+    first: Option<RecordHeader>,
+}
+
+impl Layout for Run<'_> {
+    fn now(&mut self) -> u64 {
+        self.records[0].time.max(self.last)
+    }
+    fn measure(&mut self, now: u64, last: Option<u64>, room: u64) -> Measure {
+        let (mut size, mut time, mut before) = (0, now, last);
+        self.taken = 0;
+        for record in self.records {
+            time = time.max(record.time);
+            let header = RecordHeader::choose(record.class, time, before);
+            let more = u64::from(header.size()) + record.payload.len() as u64;
+            if self.taken > 0 && size + more > room {
+                break;
+            }
+            if self.taken == 0 {
+                self.first = Some(header);
+            }
+            size += more;
+            self.taken += 1;
+            before = Some(time);
+            // The counter of records in `committed` has 24 bits for a whole sub-buffer.
+            if size >= room {
+                break;
+            }
+        }
+        // `time` may have moved on with a record that did not fit any more.
+        let end = before.unwrap_or(now);
+        Measure { size, records: self.taken as u32, end }
+    }
+}
+
+/// A delivered sub-buffer, given by value: whoever has it has the memory.
+///
+/// Dropped, it is put back, in any order: its place in the ring has been free since it was
+/// taken. Dropped without [`Packet::written`], it counts as failed.
+pub struct Packet<M: Memory> {
+    /// `None` only while it is dropped.
+    memory: Option<M>,
+    index: MemoryIndex,
+    facts: PacketFacts,
+    core: Arc<StreamCore>,
+    memories: Arc<Memories<M>>,
+    written: Option<u64>,
+}
+
+impl<M: Memory> Packet<M> {
+    /// What its header says.
+    #[must_use]
+    pub fn facts(&self) -> &PacketFacts {
+        &self.facts
+    }
+    /// Its stream.
+    #[must_use]
+    pub fn stream(&self) -> &Arc<StreamInfo> {
+        &self.core.info
+    }
+    /// Bytes that it takes in a trace: the content rounded up to 8.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        packet::packet_size(self.facts.content) as usize
+    }
+    /// Its memory; `None` cannot be seen from outside.
+    pub fn memory(&self) -> Option<&M> {
+        self.memory.as_ref()
+    }
+    /// Its memory, to unmap and map again. At put it must be ready again, and of the same
+    /// length; else it is retired and another one is made.
+    pub fn memory_mut(&mut self) -> Option<&mut M> {
+        self.memory.as_mut()
+    }
+    /// It is where it belongs: counts it as written, with the bytes that it took there.
+    pub fn written(mut self, bytes: u64) {
+        self.written = Some(bytes);
+    }
+}
+
+impl<M: ReadMemory> Packet<M> {
+    /// Header and content, rounded up to 8 bytes: what a trace file holds.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        let Some((base, len)) = self.memory.as_ref().and_then(|m| Some((m.base()?, m.len())))
+        else {
+            return &[];
+        };
+        let size = self.size().min(len);
+        // SAFETY: the exchange made the memory this packet's own: no writer stores into it
+        // before it is put, which takes the packet by value and so ends this borrow.
+        // `ReadMemory` promises that its bytes are initialised and may be read.
+        unsafe { std::slice::from_raw_parts(base.as_ptr(), size) }
+    }
+}
+
+impl<M: Memory> Drop for Packet<M> {
+    fn drop(&mut self) {
+        let counts = &self.core.counts;
+        if let Some(bytes) = self.written {
+            counts.packets.fetch_add(1, Ordering::Relaxed);
+            counts.records.fetch_add(self.facts.records, Ordering::Relaxed);
+            counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+        } else {
+            counts.failed.fetch_add(1, Ordering::Relaxed);
+            counts.failed_records.fetch_add(self.facts.records, Ordering::Relaxed);
+        }
+        // put
+        let memory = self.memory.take();
+        let base = memory.as_ref().and_then(|m| usable(m, self.core.frontend.geometry()));
+        match (memory, base) {
+            (Some(memory), Some(base)) => {
+                // Before the index is spare again: who finds it there finds the base. The
+                // lock below releases it to the reader, whose exchange hands it to writers.
+                self.core.bases[self.index.get()].store(base, Ordering::Relaxed);
+                *lock(&self.memories.slots[self.index.get()]) = Some(memory);
+                lock(&self.memories.spare).ready.push(self.index);
+            }
+            // Retired: not ready or another length.
+            _ => lock(&self.memories.spare).empty.push(self.index),
+        }
+        self.core.reader.wake();
+    }
+}
+
+impl<M: Memory> std::fmt::Debug for Packet<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packet").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}

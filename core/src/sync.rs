@@ -1,0 +1,41 @@
+//! Atomics: the standard library's, or loom's when a model runs (`--cfg loom`).
+//!
+//! The frontend reaches atomics through here and nowhere else, so that the code that is
+//! checked is the code that runs.
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+pub use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+
+/// The two read-modify-write operations of a writer's fast path. One algorithm, several
+/// kinds of stream: operations without a lock prefix and restartable sequences come as
+/// further implementations, each with models of its own.
+pub trait Primitives: Send + Sync + 'static {
+    /// Compare-and-swap of `write_pos`: AcqRel on success, Acquire on failure.
+    ///
+    /// # Errors
+    /// The value found, where it is not `current`.
+    fn compare_exchange(word: &AtomicU64, current: u64, new: u64) -> Result<u64, u64>;
+    /// Add to `committed`, AcqRel; gives the value before.
+    fn fetch_add(word: &AtomicU64, value: u64) -> u64;
+}
+
+/// Locked operations: any thread, any stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Locked;
+
+impl Primitives for Locked {
+    #[inline]
+    fn compare_exchange(word: &AtomicU64, current: u64, new: u64) -> Result<u64, u64> {
+        // AcqRel: a later writer in a sub-buffer sees the table that its opener saw, and
+        // what the opener saw before it (with the Acquire load of `write_pos`).
+        word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
+    }
+    #[inline]
+    fn fetch_add(word: &AtomicU64, value: u64) -> u64 {
+        // AcqRel: the completing add acquires the bytes and facts that the others'
+        // released; its own are released to whoever completes.
+        word.fetch_add(value, Ordering::AcqRel)
+    }
+}
