@@ -1,1 +1,16 @@
-//! backends
+//! rbpipe's backends: one file each. A backend owns bytes and what becomes of a packet;
+//! synchronisation is the engine's (`rbpipe-core`).
+
+mod heap;
+pub mod pages;
+pub mod units;
+
+pub use heap::{Heap, HeapMemory};
+
+use rbpipe_core::backend::Visit;
+
+/// The registry: every backend of this build, in the order in which they are listed. The
+/// program, the conformance tests and the benches are visitors of it.
+pub fn for_each(visitor: &mut impl Visit) {
+    visitor.visit::<pages::Pages>();
+}

@@ -10,6 +10,7 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -424,7 +425,7 @@ impl StreamCore {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn publish_fence(&self) {
         if self.publish == Publish::Fence {
             std::sync::atomic::fence(Ordering::SeqCst);
@@ -432,17 +433,11 @@ impl StreamCore {
     }
 
     /// Reserves, waiting in block mode; counts what is lost.
-    #[inline]
+    #[inline(always)]
     fn reserve(&self, layout: &mut impl Layout, records: u64) -> Result<Grant, WriteError> {
-        match self.frontend.reserve(layout) {
-            Ok(reserved) => {
-                if let Some(closing) = reserved.closing {
-                    // Before the record is written: the reader may have it already.
-                    self.deliver(closing);
-                }
-                Ok(reserved.grant)
-            }
-            Err(refused) => self.reserve_slow(layout, refused, records),
+        match self.frontend.reserve_fast(layout) {
+            Some(grant) => Ok(grant),
+            None => self.reserve_slow(layout, records),
         }
     }
 
@@ -450,12 +445,18 @@ impl StreamCore {
     fn reserve_slow(
         &self,
         layout: &mut impl Layout,
-        refused: Refused,
         records: u64,
     ) -> Result<Grant, WriteError> {
-        let lost = match refused {
-            Refused::Closed => return Err(WriteError::Closed),
-            Refused::Lost(lost) => lost,
+        let lost = match self.frontend.reserve(layout) {
+            Ok(reserved) => {
+                if let Some(closing) = reserved.closing {
+                    // Before the record is written: the reader may have it already.
+                    self.deliver(closing);
+                }
+                return Ok(reserved.grant);
+            }
+            Err(Refused::Closed) => return Err(WriteError::Closed),
+            Err(Refused::Lost(lost)) => lost,
         };
         if lost == Lost::Full && self.frontend.mode() == Mode::Block && !is_nested() {
             if let Some(grant) = self.wait_for_space(layout) {
@@ -501,24 +502,17 @@ impl StreamCore {
         }
     }
 
-    /// Stores a grant's bytes: `bytes` at `at`, an offset in the grant.
-    ///
-    /// # Safety
-    /// `at + bytes.len()` is at most `grant.len()`.
-    #[inline]
-    unsafe fn store(&self, grant: &Grant, at: usize, bytes: &[u8]) {
+    /// Where a grant's bytes go: valid for `grant.len()` bytes until it is committed.
+    #[inline(always)]
+    fn address(&self, grant: &Grant) -> *mut u8 {
         let base = self.bases[grant.memory().get()].load(Ordering::Relaxed);
-        // SAFETY: the grant is exclusive until its commit, the reader cannot hold this
-        // memory before that (noref is off, or `consumed` has not passed), and the table
-        // word that named the memory was acquired after its base was stored. The range
-        // lies in the grant (the caller's promise), and grants never cross a sub-buffer.
-        unsafe {
-            let to = base.add(grant.offset() as usize + at);
-            ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
-        }
+        // SAFETY: grants never cross a sub-buffer's end, and `bases` holds memories of a
+        // sub-buffer's length only; the table word that named the memory was acquired
+        // after its base was stored.
+        unsafe { base.add(grant.offset(self.frontend.geometry()) as usize) }
     }
 
-    #[inline]
+    #[inline(always)]
     fn commit(&self, grant: Grant) {
         self.publish_fence();
         if let Some(closing) = self.frontend.commit(grant) {
@@ -526,7 +520,7 @@ impl StreamCore {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reserve_record(
         &self,
         class: ClassId,
@@ -546,16 +540,33 @@ impl StreamCore {
         // find this thread inside.
         let nested = Nested::enter();
         let grant = self.reserve(&mut layout, 1)?;
-        let mut r = Reservation {
-            core: self,
-            at: layout.header.size() as usize,
-            grant: Some(grant),
-            class,
-            header: layout.header,
-            _nested: nested,
-        };
-        r.put_header(class.number());
-        Ok(r)
+        let to = self.address(&grant);
+        let header = layout.header;
+        // SAFETY: a grant is at least as long as the header that it was measured with.
+        unsafe { put_header(to, header, class.number(), grant.time()) };
+        let at = header.size();
+        Ok(Reservation { core: self, to, at, header, grant, nested: ManuallyDrop::new(nested) })
+    }
+}
+
+/// Stores a record header.
+///
+/// # Safety
+/// `to` is the beginning of a grant (or of a part of it that no other record has) of at
+/// least `header.size()` bytes: exclusive until its commit, because the reader cannot hold
+/// the memory before that (noref is off, or `consumed` has not passed).
+#[inline(always)]
+unsafe fn put_header(to: *mut u8, header: RecordHeader, class: u32, time: u64) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match header {
+            RecordHeader::Compact => {
+                to.cast::<[u8; 4]>().write_unaligned(RecordHeader::compact(class, time));
+            }
+            RecordHeader::Extended => {
+                to.cast::<[u8; 13]>().write_unaligned(RecordHeader::extended(class, time));
+            }
+        }
     }
 }
 
@@ -600,49 +611,28 @@ pub enum WriteError {
 #[must_use = "a reservation that is dropped is recorded as aborted"]
 pub struct Reservation<'a> {
     core: &'a StreamCore,
-    /// `None` once committed.
-    grant: Option<Grant>,
-    at: usize,
-    class: ClassId,
+    /// The grant's bytes.
+    to: *mut u8,
+    /// How many of them are written.
+    at: u32,
     header: RecordHeader,
-    _nested: Nested,
+    grant: Grant,
+    nested: ManuallyDrop<Nested>,
 }
 
 impl Reservation<'_> {
-    fn grant(&self) -> &Grant {
-        // The option is emptied by commit and drop alone, which take `self`.
-        match &self.grant {
-            Some(grant) => grant,
-            None => unreachable!("a reservation has its grant until it is committed"),
-        }
-    }
-
-    #[inline]
-    fn put_header(&mut self, class: u32) {
-        let grant = self.grant();
-        let time = grant.time();
-        match self.header {
-            // SAFETY: a grant is at least as long as the header that it was measured with.
-            RecordHeader::Compact => unsafe {
-                self.core.store(grant, 0, &RecordHeader::compact(class, time));
-            },
-            // SAFETY: as above.
-            RecordHeader::Extended => unsafe {
-                self.core.store(grant, 0, &RecordHeader::extended(class, time));
-            },
-        }
-    }
-
     /// Its timestamp: CLOCK_MONOTONIC, nanoseconds.
+    #[inline]
     #[must_use]
     pub fn time(&self) -> u64 {
-        self.grant().time()
+        self.grant.time()
     }
 
     /// Payload bytes not written yet.
+    #[inline]
     #[must_use]
     pub fn remaining(&self) -> usize {
-        self.grant().len() as usize - self.at
+        self.grant.len() as usize - self.at as usize
     }
 
     /// The next bytes of the payload.
@@ -652,9 +642,13 @@ impl Reservation<'_> {
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) {
         assert!(bytes.len() <= self.remaining(), "more bytes than were reserved");
-        // SAFETY: just checked against the grant's length.
-        unsafe { self.core.store(self.grant(), self.at, bytes) };
-        self.at += bytes.len();
+        // SAFETY: just checked against the grant's length; the grant is exclusive until its
+        // commit, and the reader cannot hold this memory before that.
+        unsafe {
+            let to = self.to.add(self.at as usize);
+            ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+        }
+        self.at += bytes.len() as u32;
     }
 
     /// Commits it. Payload bytes that were not written become zero.
@@ -663,8 +657,12 @@ impl Reservation<'_> {
         if self.remaining() > 0 {
             self.zero_rest();
         }
-        if let Some(grant) = self.grant.take() {
-            self.core.commit(grant);
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is never used again, and being `ManuallyDrop` it does not drop the
+        // grant that is read out of it, nor the nesting a second time.
+        unsafe {
+            this.core.commit(ptr::read(&raw const this.grant));
+            ManuallyDrop::drop(&mut this.nested);
         }
     }
 
@@ -678,36 +676,33 @@ impl Reservation<'_> {
 }
 
 impl Drop for Reservation<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.grant.is_some() {
-            self.abort();
-        }
-    }
-}
-
-impl Reservation<'_> {
     /// CTF 1.8 has no padding inside a packet: what was given up is told as an event.
     #[cold]
-    fn abort(&mut self) {
-        let payload = self.grant().len() as u32 - self.header.size();
+    fn drop(&mut self) {
+        let header = self.header.size();
+        let payload = self.grant.len() as u32 - header;
         let (class, n, length) = packet::aborted(payload);
-        self.put_header(class);
-        // SAFETY: `aborted` gives no more bytes than the payload has; the header is as
-        // long as the one that it is stored over.
-        unsafe { self.core.store(self.grant(), self.header.size() as usize, &length[..n]) };
+        // SAFETY: `aborted` gives no more bytes than the payload has, and the header is as
+        // long as the one that it is stored over; the grant is still exclusive.
+        unsafe {
+            put_header(self.to, self.header, class, self.grant.time());
+            ptr::copy_nonoverlapping(length.as_ptr(), self.to.add(header as usize), n);
+        }
         // The bytes behind may be what the memory held before: readers hide them.
         self.core.frontend.count_aborted();
-        if let Some(mut grant) = self.grant.take() {
+        // SAFETY: this is the drop: neither field is used again, and `Grant` has no drop.
+        unsafe {
+            let mut grant = ptr::read(&raw const self.grant);
             grant.give_up();
             self.core.commit(grant);
+            ManuallyDrop::drop(&mut self.nested);
         }
     }
 }
 
 impl std::fmt::Debug for Reservation<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reservation").field("class", &self.class).finish_non_exhaustive()
+        f.debug_struct("Reservation").field("grant", &self.grant).finish_non_exhaustive()
     }
 }
 
@@ -789,6 +784,7 @@ impl ImportWriter {
     }
 
     fn store_run(&mut self, grant: Grant, records: &[GivenRecord<'_>], first: RecordHeader) {
+        let to = self.core.address(&grant);
         let (mut at, mut last) = (0, None);
         for record in records {
             if record.time < self.last {
@@ -801,22 +797,16 @@ impl ImportWriter {
                 Some(_) => RecordHeader::choose(record.class, time, last),
             };
             last = Some(time);
-            let id = record.class.number();
-            // SAFETY: `Run::measure` summed the same headers and payloads, so each part
-            // ends inside the grant (and `commit` asserts nothing is left over).
+            let (size, payload) = (header.size() as usize, record.payload);
+            // In every build: what follows leans on it.
+            assert!((at + size + payload.len()) as u64 <= grant.len(), "measured as written");
+            // SAFETY: just checked against the grant, which is exclusive until its commit.
             unsafe {
-                match header {
-                    RecordHeader::Compact => {
-                        self.core.store(&grant, at, &RecordHeader::compact(id, time));
-                    }
-                    RecordHeader::Extended => {
-                        self.core.store(&grant, at, &RecordHeader::extended(id, time));
-                    }
-                }
-                at += header.size() as usize;
-                self.core.store(&grant, at, record.payload);
+                put_header(to.add(at), header, record.class.number(), time);
+                at += size;
+                ptr::copy_nonoverlapping(payload.as_ptr(), to.add(at), payload.len());
             }
-            at += record.payload.len();
+            at += payload.len();
         }
         debug_assert_eq!(at as u64, grant.len());
         self.core.commit(grant);

@@ -68,13 +68,14 @@ pub(super) const RECORDS_IN: usize = 5;
 impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     /// Commits a grant whose bytes are all written. Gives the duty to deliver to whoever
     /// completes the lap.
-    #[inline]
+    #[inline(always)]
     pub fn commit(&self, grant: Grant) -> Option<Closing> {
-        self.add(grant.index, grant.start, grant.size, grant.records)
+        let index = self.geometry.index(grant.start);
+        self.add(index, grant.start, grant.size.into(), grant.records)
     }
 
     /// The add. `at` is any position in the part that is committed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn add(&self, i: usize, at: Position, size: u64, records: u32) -> Option<Closing> {
         let value = (size << RECORD_BITS) + u64::from(records);
         let after = P::fetch_add(self.hot(i, COMMITTED), value).wrapping_add(value);

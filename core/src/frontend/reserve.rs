@@ -9,8 +9,8 @@ use super::commit::Closing;
 use super::position::FINALISED;
 use super::subbuf_id::SubBufferId;
 use super::{
-    FACT_BEGIN, FACT_CONTENT_END, FACT_END, FACT_LOST, FACT_ORIGIN, Frontend, IMPORT_LAST,
-    LAST_TIMESTAMP, Line, Lost, MemoryIndex, Mode, Position, TABLE, Timestamps, WRITE_POS,
+    FACT_BEGIN, FACT_CONTENT_END, FACT_END, FACT_LOST, FACT_ORIGIN, Frontend, Geometry,
+    IMPORT_LAST, LAST_TIMESTAMP, Line, Lost, MemoryIndex, Mode, Position, TABLE, Timestamps, WRITE_POS,
 };
 use super::{CONSUMED, DELIVERED};
 use crate::sync::{Ordering, Primitives};
@@ -42,37 +42,43 @@ pub struct Measure {
 }
 
 /// A range to write: exclusive until it is committed, which its holder owes.
+///
+/// Kept small: it is moved through the fast path of every record.
 #[must_use = "a grant that is not committed stops its stream"]
 #[derive(Debug)]
 pub struct Grant {
     pub(super) start: Position,
-    pub(super) size: u64,
+    /// Bytes from `start`, header room included (a sub-buffer has at most 64 MiB).
+    pub(super) size: u32,
     pub(super) records: u32,
-    pub(super) index: usize,
-    pub(super) memory: MemoryIndex,
-    pub(super) skip: u64,
-    pub(super) offset: u64,
-    pub(super) time: u64,
+    /// Header room at the beginning.
+    skip: u32,
+    memory: MemoryIndex,
+    time: u64,
 }
 
 impl Grant {
     /// The memory that it lies in.
+    #[inline]
     pub fn memory(&self) -> MemoryIndex {
         self.memory
     }
     /// The offset of the record in its sub-buffer (header room left out).
-    pub fn offset(&self) -> u64 {
-        self.offset + self.skip
+    #[inline]
+    pub fn offset(&self, geometry: Geometry) -> u64 {
+        geometry.offset(self.start) + u64::from(self.skip)
     }
     /// Bytes of the record, from `offset`.
+    #[inline]
     pub fn len(&self) -> u64 {
-        self.size - self.skip
+        (self.size - self.skip).into()
     }
     /// Never: a record has a header.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
     /// The record's time (of a run: the first one's).
+    #[inline]
     pub fn time(&self) -> u64 {
         self.time
     }
@@ -103,48 +109,55 @@ pub enum Refused {
 }
 
 impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
+    /// One attempt at the fast path: one clock, one compare-and-swap. `None`: anything
+    /// else, for [`Frontend::reserve`] to find out.
+    #[inline(always)]
+    pub fn reserve_fast(&self, layout: &mut impl Layout) -> Option<Grant> {
+        let g = self.geometry;
+        // Acquire: with the CAS of the writer before; what it saw, this one sees.
+        let word = self.word(WRITE_POS).load(Ordering::Acquire);
+        let old = Position::new(word);
+        let offset = g.offset(old);
+        if word & FINALISED != 0 || offset == 0 {
+            return None;
+        }
+        // Loaded after write_pos: if the CAS below succeeds, then whoever stored it has
+        // its record before this one. A race makes it older, and a full timestamp more.
+        let last = self.word(LAST_TIMESTAMP).load(Ordering::Relaxed);
+        let now = self.time(layout);
+        let room = g.subbuf_size() - offset;
+        let m = layout.measure(now, Some(last), room);
+        // Strictly less: a record that ends at the boundary is its own closer.
+        if m.size >= room || !self.advance(old, old.plus(m.size), &m) {
+            return None;
+        }
+        Some(self.grant(old, 0, now, &m))
+    }
+
     /// Reserves room for what `layout` describes.
     ///
     /// # Errors
     /// See [`Refused`].
-    #[inline]
     pub fn reserve(&self, layout: &mut impl Layout) -> Result<Reserved, Refused> {
-        let g = self.geometry;
         loop {
-            // Acquire: with the CAS of the writer before; what it saw, this one sees.
+            if let Some(grant) = self.reserve_fast(layout) {
+                return Ok(Reserved { grant, closing: None });
+            }
             let word = self.word(WRITE_POS).load(Ordering::Acquire);
             if word & FINALISED != 0 {
                 return Err(Refused::Closed);
             }
-            let old = Position::new(word);
-            let offset = g.offset(old);
-            // Loaded after write_pos: if the CAS below succeeds, then whoever stored it has
-            // its record before this one. A race makes it older, and a full timestamp more.
             let last = self.word(LAST_TIMESTAMP).load(Ordering::Relaxed);
             let now = self.time(layout);
-            if offset != 0 {
-                let room = g.subbuf_size() - offset;
-                let m = layout.measure(now, Some(last), room);
-                // Strictly less: a record that ends at the boundary is its own closer.
-                if m.size < room {
-                    if self.advance(old, old.plus(m.size), &m) {
-                        return Ok(Reserved {
-                            grant: self.grant(old, offset, 0, now, &m),
-                            closing: None,
-                        });
-                    }
-                    continue;
-                }
-            }
-            match self.reserve_slow(layout, old, now, last) {
-                Some(result) => return result,
-                None => continue,
+            if let Some(result) = self.reserve_slow(layout, Position::new(word), now, last) {
+                return result;
             }
         }
     }
 
     /// One turn of the slow path: the record ends at, or goes beyond, the current
-    /// sub-buffer's end, or begins at its start. `None`: somebody was faster.
+    /// sub-buffer's end, or begins at its start. `None`: somebody was faster, or it does
+    /// fit after all.
     #[cold]
     fn reserve_slow(
         &self,
@@ -159,6 +172,9 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         if offset != 0 {
             let room = size - offset;
             let m = layout.measure(now, Some(last), room);
+            if m.size < room {
+                return None;
+            }
             if m.size == room {
                 if !self.advance(old, old.plus(room), &m) {
                     return None;
@@ -166,7 +182,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
                 // The closer's facts, before its one add.
                 self.close(g.index(old), old.plus(room), m.end, lost);
                 return Some(Ok(Reserved {
-                    grant: self.grant(old, offset, 0, now, &m),
+                    grant: self.grant(old, 0, now, &m),
                     closing: None,
                 }));
             }
@@ -198,7 +214,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
             self.close(index, end, m.end, lost);
         }
         let whole = Measure { size: g.header() + m.size, ..m };
-        let grant = self.grant(begin, 0, g.header(), now, &whole);
+        let grant = self.grant(begin, g.header() as u32, now, &whole);
         let closing = if begin == old {
             None
         } else {
@@ -227,7 +243,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     }
 
     /// The record's time; a given one is never before the last.
-    #[inline]
+    #[inline(always)]
     fn time(&self, layout: &mut impl Layout) -> u64 {
         match self.timestamps {
             Timestamps::Clock => layout.now(),
@@ -238,7 +254,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     }
 
     /// The compare-and-swap.
-    #[inline]
+    #[inline(always)]
     fn advance(&self, old: Position, new: Position, m: &Measure) -> bool {
         if self.timestamps == Timestamps::Given {
             // Before the CAS: a switch that sees the new position sees this too.
@@ -254,17 +270,16 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         true
     }
 
-    #[inline]
-    fn grant(&self, start: Position, offset: u64, skip: u64, time: u64, m: &Measure) -> Grant {
-        let index = self.geometry.index(start);
-        let memory = self.enter(index);
-        Grant { start, size: m.size, records: m.records, index, memory, skip, offset, time }
+    #[inline(always)]
+    fn grant(&self, start: Position, skip: u32, time: u64, m: &Measure) -> Grant {
+        let memory = self.enter(self.geometry.index(start));
+        Grant { start, size: m.size as u32, records: m.records, skip, memory, time }
     }
 
     /// The memory of sub-buffer `j`, safe from the reader: every reservation does this, not
     /// only the opener's (only the opener doing it gives the reader torn data), and uses
     /// the memory in the word finally seen, never one loaded before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(&self, j: usize) -> MemoryIndex {
         let mut id = self.table(j);
         if self.mode == Mode::Overwrite {
