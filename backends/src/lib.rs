@@ -1,6 +1,7 @@
 //! rbpipe's backends: one file each. A backend owns bytes and what becomes of a packet;
 //! synchronisation is the engine's (`rbpipe-core`).
 
+pub mod file;
 mod heap;
 pub mod pages;
 pub mod units;
@@ -13,4 +14,5 @@ use rbpipe_core::backend::Visit;
 /// program, the conformance tests and the benches are visitors of it.
 pub fn for_each(visitor: &mut impl Visit) {
     visitor.visit::<pages::Pages>();
+    visitor.visit::<file::File>();
 }

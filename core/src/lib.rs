@@ -22,6 +22,7 @@ pub mod clock;
 pub mod drain;
 pub mod frontend;
 pub mod memory;
+pub mod metadata;
 pub mod packet;
 pub mod stream;
 pub mod sync;

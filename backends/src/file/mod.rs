@@ -1,0 +1,145 @@
+//! `file`: a CTF 1.8 trace directory: `metadata`, and one file for each stream.
+//!
+//! Memory is the heap's. A packet's bytes go to its stream's file as they lie in the
+//! sub-buffer; nothing is converted. One write at a time for each file (it may carry several
+//! packets), several files at once, on threads of their own ([`writer`]): never on a
+//! runtime's worker and never on the drain.
+//!
+//! It does not rotate, compress or index; it does not retry a packet: a write that fails is
+//! cut back to the last whole packet, counted and said, and the next packet is tried.
+
+mod directory;
+mod stream_file;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rbpipe_core::backend::{
+    Backend, BackendError, ChannelPlan, Context, Identity, Output, StreamInfo,
+};
+use rbpipe_core::stream::Packet;
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+
+use crate::heap::{Heap, HeapMemory};
+use crate::units::Time;
+use directory::Directory;
+use writer::Pool;
+
+/// Keys of `type = "file"`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The trace's directory. Channels with the same path make one trace.
+    pub path: PathBuf,
+    /// Replace what is there, if rbpipe wrote it.
+    #[serde(default)]
+    pub overwrite: bool,
+    /// When written packets are forced to the disk.
+    #[serde(default)]
+    pub sync: Sync,
+}
+
+/// When written packets are forced to the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sync {
+    /// Left to the system: survives the death of the program, not of the machine.
+    #[default]
+    Never,
+    /// Once, at the end.
+    Close,
+    /// Once in each interval with something new, and at the end.
+    Every(Duration),
+}
+
+impl<'de> Deserialize<'de> for Sync {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "never" => Ok(Self::Never),
+            "close" => Ok(Self::Close),
+            other => match other.parse::<Time>() {
+                Ok(Time(t)) if !t.is_zero() => Ok(Self::Every(t)),
+                _ => Err(de::Error::custom(format!(
+                    "sync is \"never\", \"close\" or a time such as \"1 s\", not {other:?}"
+                ))),
+            },
+        }
+    }
+}
+
+/// The backend.
+pub struct File {
+    heap: Heap,
+    identity: Identity,
+    directory: Arc<Directory>,
+    sync: Sync,
+    channel: String,
+}
+
+impl Backend for File {
+    const TYPE: &'static str = "file";
+    const ABOUT: &'static str = "a CTF 1.8 trace directory that babeltrace2 and others open";
+    const SAMPLE: &'static str = "\
+# A CTF 1.8 trace directory: `rbpipe read PATH`, `babeltrace2 PATH`, Trace Compass.
+type = \"file\"
+path = \"trace\"          # the directory; channels with the same path make one trace
+overwrite = false       # true: replace what is there, but only if rbpipe wrote it
+sync = \"never\"          # never | close | a time: force to the disk once in each \"1 s\"
+";
+    const READER_SUBBUFS: u32 = 4;
+    type Config = Config;
+    type Memory = HeapMemory;
+    type Output = FileOutput;
+
+    fn open(
+        config: Config,
+        plan: &ChannelPlan,
+        context: &Context,
+    ) -> Result<Self, BackendError> {
+        let key = format!("trace directory {}", config.path.display());
+        let directory = context
+            .shared(&key, || Directory::open(&config.path, config.overwrite, context))?;
+        let identity = directory.join(plan);
+        Ok(Self {
+            heap: Heap::default(),
+            identity,
+            directory,
+            sync: config.sync,
+            channel: plan.name.clone(),
+        })
+    }
+    fn identity(&self) -> Identity {
+        self.identity
+    }
+    fn memory(&mut self, stream: &StreamInfo) -> Result<HeapMemory, BackendError> {
+        self.heap.memory(stream)
+    }
+    fn output(&mut self) -> Result<FileOutput, BackendError> {
+        let pool = Pool::start(Arc::clone(&self.directory), self.channel.clone(), self.sync)?;
+        Ok(FileOutput { pool })
+    }
+}
+
+/// The output: hands packets to the threads that write.
+pub struct FileOutput {
+    pool: Pool,
+}
+
+#[async_trait]
+impl Output<HeapMemory> for FileOutput {
+    async fn write_packet(&mut self, packet: Packet<HeapMemory>) {
+        // Never waits: a stream has `reader_subbufs` packets out at most.
+        self.pool.write(packet);
+    }
+    async fn flush(&mut self) {
+        // Called on the drain's own thread, which may wait.
+        self.pool.wait_idle();
+    }
+    async fn close(&mut self) -> Result<(), BackendError> {
+        self.pool.close()
+    }
+}

@@ -1,0 +1,157 @@
+//! One stream's file: whole packets, or nothing.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rbpipe_core::backend::StreamInfo;
+use rbpipe_core::packet::{PacketHeader, packet_size};
+use rustix::fs::{FallocateFlags, fallocate};
+
+/// Room is asked for in steps that double from here …
+const FIRST_STEP: u64 = 1 << 20;
+/// … to here, so that a short trace takes little and a long one few system calls.
+const LAST_STEP: u64 = 64 << 20;
+
+/// A stream file, open.
+pub(super) struct StreamFile {
+    file: File,
+    path: PathBuf,
+    /// End of the last whole packet.
+    end: u64,
+    allocated: u64,
+    step: u64,
+    /// The file system has no fallocate, or no room for it: not asked again.
+    plain: bool,
+    /// Written since the last sync.
+    pub(super) dirty: bool,
+}
+
+impl StreamFile {
+    /// Makes the file. It begins with an empty packet with sequence number 0, at the
+    /// stream's start, so that losses before the first data packet are told in full.
+    pub(super) fn create(directory: &Path, channel: &str, info: &StreamInfo) -> io::Result<Self> {
+        let path = directory.join(format!("{channel}_{}", info.id));
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let mut this = Self {
+            file,
+            path,
+            end: 0,
+            allocated: 0,
+            step: FIRST_STEP,
+            plain: false,
+            dirty: false,
+        };
+        let size = u64::from(info.class.header_size());
+        let header = PacketHeader {
+            uuid: info.identity.uuid,
+            stream_class: info.class,
+            stream_class_id: info.identity.first_stream_class + info.class.number(),
+            stream_id: info.identity.first_stream + u64::from(info.id),
+            begin: info.start,
+            end: info.start,
+            content_size: size,
+            packet_size: packet_size(size),
+            sequence: 0,
+            discarded: 0,
+            origin: info.cpu.unwrap_or(0),
+        }
+        .encode();
+        let mut packet = [0; 128];
+        packet[..size as usize].copy_from_slice(&header[..size as usize]);
+        let packet = &packet[..packet_size(size) as usize];
+        match this.append(&[packet]) {
+            (1, _) => Ok(this),
+            (_, error) => {
+                // No file without its beginning: made anew when there is room.
+                let _ = std::fs::remove_file(&this.path);
+                Err(error.unwrap_or_else(|| ErrorKind::WriteZero.into()))
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether somebody removed the file (or the directory with it).
+    pub(super) fn is_gone(&self) -> bool {
+        self.file.metadata().is_ok_and(|m| m.nlink() == 0)
+    }
+
+    /// Writes packets at the end, in one call where the system takes them so. Gives how
+    /// many are in the file; the rest is cut off again, and the reason given.
+    pub(super) fn append(&mut self, packets: &[&[u8]]) -> (usize, Option<io::Error>) {
+        let total: u64 = packets.iter().map(|p| p.len() as u64).sum();
+        self.allocate(total);
+        self.dirty = true;
+        let (mut at, mut first, mut skip) = (self.end, 0, 0);
+        let error = loop {
+            if first == packets.len() {
+                break None;
+            }
+            let slices: Vec<IoSlice<'_>> = packets[first..]
+                .iter()
+                .take(64)
+                .enumerate()
+                .map(|(i, p)| IoSlice::new(if i == 0 { &p[skip..] } else { p }))
+                .collect();
+            let written = match self.write(&slices, at) {
+                Ok(0) => break Some(ErrorKind::WriteZero.into()),
+                Ok(n) => n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => break Some(e),
+            };
+            at += written as u64;
+            skip += written;
+            while first < packets.len() && skip >= packets[first].len() {
+                skip -= packets[first].len();
+                self.end += packets[first].len() as u64;
+                first += 1;
+            }
+        };
+        if error.is_some() && at > self.end {
+            // Back to the last whole packet; what babeltrace2 refuses is a cut one. If even
+            // this fails, the next append writes over it, and `end` is where we know.
+            let _ = self.file.set_len(self.end);
+            self.allocated = self.end;
+        }
+        (first, error)
+    }
+
+    fn write(&self, slices: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
+        if let [one] = slices {
+            return self.file.write_at(one, at);
+        }
+        Ok(rustix::io::pwritev(&self.file, slices, at)?)
+    }
+
+    /// Room ahead (KEEP_SIZE: the file's length stays that of its packets), so that the
+    /// file system does not look for it at each write. 1.3 × at 64 KiB, measured.
+    fn allocate(&mut self, more: u64) {
+        if self.plain || self.end + more <= self.allocated {
+            return;
+        }
+        let from = self.end.max(self.allocated);
+        let to = (self.end + more).max(from + self.step);
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, to - from) {
+            Ok(()) => {
+                self.allocated = to;
+                self.step = (self.step * 2).min(LAST_STEP);
+            }
+            Err(_) => self.plain = true,
+        }
+    }
+
+    /// Forces what was written to the disk.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.dirty = false;
+        self.file.sync_data()
+    }
+
+    /// Gives back room that was allocated ahead.
+    pub(super) fn close(&mut self) -> io::Result<()> {
+        if self.allocated > self.end { self.file.set_len(self.end) } else { Ok(()) }
+    }
+}

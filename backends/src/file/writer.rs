@@ -1,0 +1,339 @@
+//! The threads that write: several files at once, one write at a time for each file.
+//!
+//! A packet goes to its stream's queue; a stream with packets that no thread writes is in
+//! the ready list; a thread takes one stream from there, all its packets, writes them in
+//! one call, and puts the stream back if more have come. Order in a file is the queue's.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rbpipe_core::backend::BackendError;
+use rbpipe_core::stream::{Nested, Packet};
+
+use super::Sync;
+use super::directory::Directory;
+use super::stream_file::StreamFile;
+use crate::heap::HeapMemory;
+
+/// Bytes that one write carries at most (4 MiB at once were slower than 1 MiB, measured),
+/// but always one packet.
+const MOST_BYTES: usize = 1 << 20;
+
+/// The threads of one channel.
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    directory: Arc<Directory>,
+    channel: String,
+    sync: Sync,
+    state: Mutex<State>,
+    work: Condvar,
+    idle: Condvar,
+    trouble: Mutex<Trouble>,
+}
+
+#[derive(Default)]
+struct State {
+    streams: Vec<Queue>,
+    ready: VecDeque<usize>,
+    /// Packets that were taken and are not put back yet.
+    open: usize,
+    stop: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    packets: VecDeque<Packet<HeapMemory>>,
+    /// A thread has the file, or will take it from the ready list.
+    busy: bool,
+    file: Option<StreamFile>,
+    next_sync: Option<Instant>,
+}
+
+/// What was said of failures: once, and then at most once a second.
+#[derive(Default)]
+struct Trouble {
+    said: Option<Instant>,
+    since: u64,
+    now: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    pub(super) fn start(
+        directory: Arc<Directory>,
+        channel: String,
+        sync: Sync,
+    ) -> Result<Self, BackendError> {
+        let shared = Arc::new(Shared {
+            directory,
+            channel,
+            sync,
+            state: Mutex::default(),
+            work: Condvar::new(),
+            idle: Condvar::new(),
+            trouble: Mutex::default(),
+        });
+        let count = thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(1, 4);
+        let threads = (0..count)
+            .map(|i| {
+                let shared = Arc::clone(&shared);
+                thread::Builder::new()
+                    .name(format!("write-{i}"))
+                    .spawn(move || shared.run())
+                    .map_err(|e| BackendError::io("cannot start a thread that writes", e))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { shared, threads })
+    }
+
+    /// Takes a packet.
+    pub(super) fn write(&self, packet: Packet<HeapMemory>) {
+        let stream = packet.stream().id as usize;
+        let mut state = lock(&self.shared.state);
+        if state.streams.len() <= stream {
+            state.streams.resize_with(stream + 1, Queue::default);
+        }
+        state.open += 1;
+        let queue = &mut state.streams[stream];
+        queue.packets.push_back(packet);
+        if !queue.busy {
+            queue.busy = true;
+            state.ready.push_back(stream);
+            drop(state);
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// Waits until every packet taken so far has been written or has failed.
+    pub(super) fn wait_idle(&self) {
+        let mut state = lock(&self.shared.state);
+        while state.open > 0 {
+            state = self.shared.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends the threads and closes the files.
+    pub(super) fn close(&mut self) -> Result<(), BackendError> {
+        self.wait_idle();
+        lock(&self.shared.state).stop = true;
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        let mut state = lock(&self.shared.state);
+        let mut result = Ok(());
+        for file in state.streams.iter_mut().filter_map(|q| q.file.as_mut()) {
+            let mut done = file.close();
+            if self.shared.sync != Sync::Never {
+                done = done.and(file.sync());
+            }
+            if let (Err(e), Ok(())) = (done, &result) {
+                let path = file.path().display();
+                result = Err(BackendError::io(format!("{path}: cannot be closed"), e));
+            }
+        }
+        state.streams.clear();
+        result
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        // A thread that writes never waits for a ring.
+        let _nested = (Nested::enter(), Nested::enter());
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(stream) = state.ready.pop_front() {
+                state = self.serve(state, stream);
+                continue;
+            }
+            if state.stop {
+                return;
+            }
+            let (next, due) = self.sync_due(state);
+            state = next;
+            if !state.ready.is_empty() {
+                continue;
+            }
+            let wait = due.unwrap_or(Duration::from_secs(3600));
+            state =
+                self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Writes what the stream has, without the lock.
+    fn serve<'a>(&'a self, mut state: MutexGuard<'a, State>, stream: usize) -> MutexGuard<'a, State> {
+        let queue = &mut state.streams[stream];
+        let mut file = queue.file.take();
+        let mut packets: Vec<Packet<HeapMemory>> = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = queue.packets.front() {
+            if !packets.is_empty() && bytes + next.size() > MOST_BYTES {
+                break;
+            }
+            bytes += next.size();
+            packets.extend(queue.packets.pop_front());
+        }
+        drop(state);
+        let count = packets.len();
+        self.write(&mut file, packets);
+        let mut state = lock(&self.state);
+        state.open -= count;
+        if state.open == 0 {
+            self.idle.notify_all();
+        }
+        let queue = &mut state.streams[stream];
+        if let (Sync::Every(t), Some(f)) = (self.sync, &file) {
+            if f.dirty && queue.next_sync.is_none() {
+                queue.next_sync = Some(Instant::now() + t);
+            }
+        }
+        queue.file = file;
+        if queue.packets.is_empty() {
+            queue.busy = false;
+        } else {
+            state.ready.push_back(stream);
+        }
+        state
+    }
+
+    /// Writes packets of one stream; those that are in the file count as written, the
+    /// others fail by being dropped.
+    fn write(&self, file: &mut Option<StreamFile>, packets: Vec<Packet<HeapMemory>>) {
+        let Some(first) = packets.first() else { return };
+        let info = Arc::clone(first.stream());
+        let count = packets.len();
+        let result = self.opened(file, &info).and_then(|file| {
+            self.directory.describe(info.identity, info.class)?;
+            let bytes: Vec<&[u8]> = packets.iter().map(Packet::bytes).collect();
+            Ok(file.append(&bytes))
+        });
+        match result {
+            Ok((written, error)) => {
+                for (i, packet) in packets.into_iter().enumerate() {
+                    if i < written {
+                        let bytes = packet.size() as u64;
+                        packet.written(bytes);
+                    }
+                }
+                match error {
+                    Some(e) => self.failed(&info.id, &e, count - written),
+                    None => self.fine(),
+                }
+            }
+            Err(e) => self.failed(&info.id, &e, count),
+        }
+    }
+
+    /// The stream's file, made if there is none, or made anew if somebody removed it.
+    fn opened<'f>(
+        &self,
+        file: &'f mut Option<StreamFile>,
+        info: &rbpipe_core::backend::StreamInfo,
+    ) -> io::Result<&'f mut StreamFile> {
+        if file.as_ref().is_some_and(StreamFile::is_gone) {
+            tracing::warn!(
+                "{}: was removed while the pipeline runs; what was in it is gone, a new one is \
+                 begun",
+                file.as_ref().map(|f| f.path().display().to_string()).unwrap_or_default()
+            );
+            *file = None;
+        }
+        if file.is_none() {
+            if !self.directory.is_there() {
+                self.directory.restore()?;
+            }
+            *file = Some(StreamFile::create(self.directory.path(), &self.channel, info)?);
+        }
+        file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn failed(&self, stream: &u32, error: &io::Error, packets: usize) {
+        let mut trouble = lock(&self.trouble);
+        trouble.now = true;
+        trouble.since += packets as u64;
+        if trouble.said.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
+            trouble.said = Some(Instant::now());
+            let packets = std::mem::take(&mut trouble.since);
+            tracing::error!(
+                "{}: stream {stream} of channel {}: cannot write: {error}; {packets} packets \
+                 lost so far, counted as output.failed; recording goes on",
+                self.directory.path().display(),
+                self.channel,
+            );
+        }
+    }
+
+    fn fine(&self) {
+        let mut trouble = lock(&self.trouble);
+        if trouble.now {
+            *trouble = Trouble { said: trouble.said, ..Trouble::default() };
+            tracing::warn!(
+                "{}: channel {}: writing again",
+                self.directory.path().display(),
+                self.channel
+            );
+        }
+    }
+
+    /// Syncs files whose time has come: one fdatasync for each in an interval. Gives how
+    /// long it is to the next one.
+    fn sync_due<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+    ) -> (MutexGuard<'a, State>, Option<Duration>) {
+        let Sync::Every(_) = self.sync else { return (state, None) };
+        loop {
+            let now = Instant::now();
+            let due = state
+                .streams
+                .iter()
+                .position(|q| !q.busy && q.file.is_some() && q.next_sync.is_some_and(|t| t <= now));
+            let Some(stream) = due else {
+                let next = state.streams.iter().filter_map(|q| q.next_sync).min();
+                // A busy one is looked at when it is done.
+                let wait = next.map(|t| {
+                    t.saturating_duration_since(now).max(Duration::from_millis(1))
+                });
+                return (state, wait);
+            };
+            let queue = &mut state.streams[stream];
+            queue.busy = true;
+            queue.next_sync = None;
+            let file = queue.file.take();
+            drop(state);
+            let mut file = file;
+            if let Some(Err(e)) = file.as_mut().map(StreamFile::sync) {
+                tracing::error!(
+                    "{}: cannot force to the disk: {e}",
+                    file.as_ref().map(|f| f.path().display().to_string()).unwrap_or_default()
+                );
+            }
+            state = lock(&self.state);
+            let queue = &mut state.streams[stream];
+            queue.file = file;
+            queue.busy = false;
+            if !queue.packets.is_empty() {
+                queue.busy = true;
+                state.ready.push_back(stream);
+                return (state, Some(Duration::ZERO));
+            }
+        }
+    }
+}
