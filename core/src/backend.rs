@@ -170,6 +170,10 @@ pub trait Backend: Sized + Send + 'static {
     ) -> Result<Self, BackendError>;
     /// Who the channel is in its trace.
     fn identity(&self) -> Identity;
+    /// How to look at what was recorded, for the program's last words.
+    fn look_with(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// Whether packets are taken in this mode; if not, they stay in the ring (*kept*).
     fn takes(&self, mode: Mode) -> bool {
         let _ = mode;

@@ -19,6 +19,7 @@ pub mod backend;
 pub mod channel;
 pub mod class;
 pub mod clock;
+pub mod decode;
 pub mod drain;
 pub mod frontend;
 pub mod memory;

@@ -115,6 +115,10 @@ sync = \"never\"          # never | close | a time: force to the disk once in ea
     fn identity(&self) -> Identity {
         self.identity
     }
+    fn look_with(&self) -> Vec<String> {
+        let path = self.directory.path().display();
+        vec![format!("rbpipe read {path}"), format!("babeltrace2 {path}")]
+    }
     fn memory(&mut self, stream: &StreamInfo) -> Result<HeapMemory, BackendError> {
         self.heap.memory(stream)
     }

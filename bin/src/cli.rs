@@ -1,0 +1,57 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A telemetry pipeline on a lock-free ring buffer that writes anywhere.
+///
+/// `rbpipe --config pipeline.toml` runs a pipeline until its sources end, its `duration`
+/// passes, or SIGINT or SIGTERM; a second SIGINT ends it at once.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Which pipeline, and what is changed in it.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The pipeline's configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Override one key: `--set channel.trace.mode=overwrite`
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// The main job.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Run the pipeline of this configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override one key: `--set channel.trace.mode=overwrite`
+    #[arg(long, value_name = "KEY=VALUE", requires = "config")]
+    pub set: Vec<String>,
+    /// Write what became of every record, as JSON, when the pipeline has ended
+    #[arg(long, value_name = "FILE.json", requires = "config")]
+    pub report: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a configuration without opening anything
+    Check(ConfigArgs),
+    /// What this build can write to; with a name, its keys
+    Backends { name: Option<String> },
+    /// Where this build can read from; with a name, its keys
+    Sources { name: Option<String> },
+    /// Print a trace, its streams merged by time
+    Read(crate::read::ReadArgs),
+    /// Make a trace whole that a killed pipeline left
+    Recover(crate::recover::RecoverArgs),
+}

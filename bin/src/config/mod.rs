@@ -1,0 +1,518 @@
+//! The configuration: read whole, checked whole, before anything is opened.
+//!
+//! In two stages, so that each error keeps its place: first the tables and their common keys
+//! ([`table`]), then, through the registries, what is each source's and backend's own. All
+//! errors are shown at once ([`problem`]).
+
+pub mod problem;
+pub mod table;
+
+use std::any::Any;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rbpipe_backends::units::{Size, Time};
+use rbpipe_core::backend::{Backend, ChannelPlan, Visit};
+use rbpipe_core::channel::Streams;
+use rbpipe_core::class::ClassRegistry;
+use rbpipe_core::frontend::{Geometry, GeometryError, Mode};
+use rbpipe_core::packet::MAX_HEADER;
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::sources::{self, Source, VisitSource};
+use problem::{Problem, Problems, Texts, suggest};
+use table::Table;
+
+/// A whole pipeline, checked.
+pub struct PipelineConfig {
+    /// Names the trace.
+    pub name: String,
+    /// Ends after this long.
+    pub duration: Option<Duration>,
+    /// How long records that are being written are waited for at the end.
+    pub stop_timeout: Duration,
+    /// In the order of their names.
+    pub sources: Vec<SourceConfig>,
+    /// In the order of their names.
+    pub channels: Vec<ChannelConfig>,
+}
+
+/// `[source.NAME]`.
+pub struct SourceConfig {
+    /// NAME.
+    pub name: String,
+    /// Places in `channels`.
+    pub channels: Vec<usize>,
+    /// Which source.
+    pub type_name: &'static str,
+    /// Its own keys: that source's `Config`.
+    pub config: Box<dyn Any + Send>,
+}
+
+/// `[channel.NAME]`.
+pub struct ChannelConfig {
+    /// Its plan.
+    pub plan: ChannelPlan,
+    /// Which streams.
+    pub streams: Streams,
+    /// `None`: for ever.
+    pub block_timeout: Option<Duration>,
+    /// `None`: never.
+    pub switch_timer: Option<Duration>,
+    /// `None`: every delivery wakes the reader.
+    pub read_timer: Option<Duration>,
+    /// Map memory in at start.
+    pub prefault: bool,
+    /// Which backend.
+    pub backend: &'static str,
+    /// Its own keys: that backend's `Config`.
+    pub config: Box<dyn Any + Send>,
+}
+
+/// Reads the file at `path` with `--set`s laid over it.
+///
+/// # Errors
+/// All that is wrong.
+pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Problems>), Problems> {
+    let whole = |message: String| Problems {
+        texts: Texts::default(),
+        list: vec![Problem::whole(message)],
+    };
+    let shown = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|e| whole(format!("{shown}: cannot be read: {e}")))?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].split(|b| *b == b'\n').count();
+        whole(format!("{shown}:{line}: is not UTF-8"))
+    })?;
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut texts = Texts::default();
+    let mut problems = Vec::new();
+    let config = parse(&shown, &text, &stem, sets, &mut texts, &mut problems);
+    problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
+    let failed = problems.iter().any(|p| !p.warning);
+    let problems = Problems { texts, list: problems };
+    match config {
+        Some(config) if !failed => {
+            Ok((config, (!problems.list.is_empty()).then_some(problems)))
+        }
+        _ => Err(problems),
+    }
+}
+
+fn parse(
+    name: &str,
+    text: &str,
+    stem: &str,
+    sets: &[String],
+    texts: &mut Texts,
+    problems: &mut Vec<Problem>,
+) -> Option<PipelineConfig> {
+    texts.add(name, text);
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for e in &errors {
+        problems.push(Problem::at(e.span().unwrap_or(0..0), e.message().to_owned(), ""));
+    }
+    if !errors.is_empty() {
+        return None;
+    }
+    let mut root = table.into_inner();
+    let set_texts = lay_out_sets(sets, texts, problems);
+    for text in &set_texts {
+        if let Ok(over) = DeTable::parse(text) {
+            table::merge(&mut root, over.into_inner());
+        }
+    }
+    let mut root = Spanned::new(0..0, DeValue::Table(root));
+    table::fill_in(&mut root, problems);
+    let mut root = Table::from("", root, problems)?;
+    let pipeline = root.value("pipeline");
+    let channels = root.value("channel");
+    let sources = root.value("source");
+    finish_root(root, problems);
+
+    let mut channel_list = Vec::new();
+    if let Some(t) = channels.and_then(|v| Table::from("channel", v, problems)) {
+        for (name, t) in t.children(problems) {
+            channel_list.push((name.clone(), channel(name.into_inner(), t, problems)));
+        }
+    }
+    let names: Vec<String> = channel_list.iter().map(|(n, _)| n.get_ref().clone()).collect();
+    let mut used = vec![false; names.len()];
+    let mut source_list = Vec::new();
+    let mut source_count = 0;
+    if let Some(t) = sources.and_then(|v| Table::from("source", v, problems)) {
+        for (name, t) in t.children(problems) {
+            source_count += 1;
+            source_list.extend(source(name.into_inner(), t, &names, &mut used, problems));
+        }
+    }
+    if names.is_empty() {
+        problems.push(Problem {
+            help: "write [channel.NAME] and [channel.NAME.backend]".into(),
+            ..Problem::whole(format!("{name}: there is no channel"))
+        });
+    }
+    if source_count == 0 {
+        problems.push(Problem {
+            help: "write [source.NAME] with `type` and `channel`; `rbpipe sources` lists them"
+                .into(),
+            ..Problem::whole(format!("{name}: there is no source"))
+        });
+    } else {
+        for ((name, _), _) in channel_list.iter().zip(&used).filter(|(_, used)| !**used) {
+            problems.push(Problem {
+                warning: true,
+                ..Problem::at(
+                    name.span(),
+                    format!("no source writes into channel `{}`", name.get_ref()),
+                    "",
+                )
+            });
+        }
+    }
+    let mut config = PipelineConfig {
+        name: stem.to_owned(),
+        duration: None,
+        stop_timeout: Duration::from_secs(1),
+        sources: source_list,
+        channels: channel_list.into_iter().filter_map(|(_, c)| c).collect(),
+    };
+    if let Some(mut t) = pipeline.and_then(|v| Table::from("pipeline", v, problems)) {
+        if let Some(name) = t.take::<String>("name", problems) {
+            config.name = name.into_inner();
+        }
+        config.duration = t.take::<Time>("duration", problems).map(|t| t.get_ref().0);
+        if let Some(t) = t.take::<Time>("stop_timeout", problems) {
+            config.stop_timeout = t.get_ref().0;
+        }
+        t.finish(problems);
+    }
+    // A channel with an error is missing here; places in `channels` are right without.
+    (config.channels.len() == names.len()).then_some(config)
+}
+
+fn finish_root(root: Table<'_>, problems: &mut Vec<Problem>) {
+    let before = problems.len();
+    root.finish(problems);
+    for p in &mut problems[before..] {
+        p.message = p.message.replace(" in []", " at the top level");
+    }
+}
+
+/// Each `--set` as a TOML text, padded so that its spans are places in `texts`.
+fn lay_out_sets(sets: &[String], texts: &mut Texts, problems: &mut Vec<Problem>) -> Vec<String> {
+    let mut out = Vec::new();
+    for set in sets {
+        let Some((key, value)) = set.split_once('=') else {
+            problems.push(Problem::whole(format!("--set {set}: is not KEY=VALUE")));
+            continue;
+        };
+        let (key, value) = (key.trim(), value.trim());
+        let mut text = format!("{key} = {value}");
+        if DeTable::parse(&text).is_err() || value.is_empty() {
+            // What does not parse as TOML is a string.
+            text = format!("{key} = {}", toml::Value::String(value.to_owned()));
+        }
+        let at = texts.add(format!("--set {set}"), text.clone());
+        if let Err(e) = DeTable::parse(&text) {
+            let span = e.span().unwrap_or(0..text.len());
+            problems.push(Problem::at(
+                at + span.start..at + span.end,
+                format!("--set {set}: {}", e.message()),
+                "a key is written as in `channel.trace.mode`",
+            ));
+            continue;
+        }
+        out.push(" ".repeat(at) + &text);
+    }
+    out
+}
+
+// --- channels -----------------------------------------------------------------------
+
+fn channel(name: String, mut t: Table<'_>, problems: &mut Vec<Problem>) -> Option<ChannelConfig> {
+    let modes = Mode::ALL.map(|m| (m.name(), m));
+    let mode = t.one_of("mode", &modes, problems).unwrap_or(Mode::Discard);
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Cpu,
+        Thread,
+        Single,
+    }
+    let kinds = [("per-cpu", Kind::Cpu), ("per-thread", Kind::Thread), ("single", Kind::Single)];
+    let kind = t.one_of("streams", &kinds, problems).unwrap_or(Kind::Cpu);
+    let max = limited(&mut t, "max_streams", 64, 1..=4096, problems);
+    let size = t.take::<Size>("subbuf_size", problems);
+    let count = t.take::<u32>("subbuf_count", problems);
+    let reader = t.take::<u32>("reader_subbufs", problems);
+    let switch_timer = time(&mut t, "switch_timer", Duration::from_secs(1), problems);
+    let read_timer = time(&mut t, "read_timer", Duration::from_millis(10), problems);
+    let block_timeout = time(&mut t, "block_timeout", Duration::from_millis(100), problems);
+    let prefault = t.take::<bool>("prefault", problems).is_some_and(|b| *b.get_ref());
+    let backend = t.value("backend");
+    let (path, span) = (t.path.clone(), t.span.clone());
+    t.finish(problems);
+
+    let default_reader = reader.as_ref().map(|r| *r.get_ref());
+    let geometry = Geometry::new(
+        size.as_ref().map_or(256 << 10, |s| s.get_ref().0),
+        count.as_ref().map_or(8, |c| *c.get_ref()),
+        default_reader.unwrap_or(2),
+        MAX_HEADER as u32,
+    );
+    let geometry = match geometry {
+        Ok(g) => g,
+        Err(e) => {
+            let place = match &e {
+                GeometryError::Size(_) => size.map(|s| s.span()),
+                GeometryError::Count(_) => count.map(|s| s.span()),
+                _ => reader.map(|s| s.span()),
+            };
+            problems.push(Problem::at(place.unwrap_or(span), format!("[{path}]: {e}"), ""));
+            return None;
+        }
+    };
+    let Some(backend) = backend else {
+        let types = backend_types();
+        problems.push(Problem::at(
+            span,
+            format!("[{path}] needs a backend"),
+            format!("write [{path}.backend] with `type`: {}", types.join(", ")),
+        ));
+        return None;
+    };
+    let plan = ChannelPlan { name, geometry, mode, classes: Arc::new(ClassRegistry::new()) };
+    let table = Table::from(format!("{path}.backend"), backend, problems)?;
+    let mut choice = ChooseBackend {
+        table: Some(table),
+        wanted: None,
+        plan,
+        default_reader: default_reader.is_none(),
+        found: None,
+        problems,
+    };
+    choice.read_type()?;
+    rbpipe_backends::for_each(&mut choice);
+    let (type_name, config, plan) = choice.finish()?;
+    Some(ChannelConfig {
+        plan,
+        streams: match kind {
+            Kind::Cpu => Streams::PerCpu,
+            Kind::Thread => Streams::PerThread(max),
+            Kind::Single => Streams::Single,
+        },
+        block_timeout,
+        switch_timer,
+        read_timer,
+        prefault,
+        backend: type_name,
+        config,
+    })
+}
+
+/// A time whose zero means "none".
+fn time(
+    t: &mut Table<'_>,
+    key: &'static str,
+    default: Duration,
+    problems: &mut Vec<Problem>,
+) -> Option<Duration> {
+    let value = t.take::<Time>(key, problems).map_or(default, |t| t.get_ref().0);
+    (!value.is_zero()).then_some(value)
+}
+
+fn limited(
+    t: &mut Table<'_>,
+    key: &'static str,
+    default: u32,
+    range: std::ops::RangeInclusive<u32>,
+    problems: &mut Vec<Problem>,
+) -> u32 {
+    let Some(value) = t.take::<u32>(key, problems) else { return default };
+    if !range.contains(value.get_ref()) {
+        problems.push(Problem::at(
+            value.span(),
+            format!("`{}.{key}` is {} to {}", t.path, range.start(), range.end()),
+            "",
+        ));
+    }
+    *value.get_ref()
+}
+
+/// The names of all backends of this build.
+pub fn backend_types() -> Vec<&'static str> {
+    struct Names(Vec<&'static str>);
+    impl Visit for Names {
+        fn visit<B: Backend>(&mut self) {
+            self.0.push(B::TYPE);
+        }
+    }
+    let mut names = Names(Vec::new());
+    rbpipe_backends::for_each(&mut names);
+    names.0
+}
+
+/// Second stage: the visitor that finds the backend and reads its own keys.
+struct ChooseBackend<'i, 'p> {
+    table: Option<Table<'i>>,
+    wanted: Option<String>,
+    plan: ChannelPlan,
+    default_reader: bool,
+    found: Option<(&'static str, Option<Box<dyn Any + Send>>)>,
+    problems: &'p mut Vec<Problem>,
+}
+
+impl ChooseBackend<'_, '_> {
+    fn read_type(&mut self) -> Option<()> {
+        let types = backend_types();
+        let table = self.table.as_mut()?;
+        self.wanted = read_type(table, &types, self.problems);
+        self.wanted.as_ref().map(|_| ())
+    }
+    fn finish(self) -> Option<(&'static str, Box<dyn Any + Send>, ChannelPlan)> {
+        let (name, config) = self.found?;
+        Some((name, config?, self.plan))
+    }
+}
+
+/// Takes `type` and checks that it is one of those that this build has.
+fn read_type(t: &mut Table<'_>, types: &[&str], problems: &mut Vec<Problem>) -> Option<String> {
+    let (path, span) = (t.path.clone(), t.span.clone());
+    let before = problems.len();
+    let Some(given) = t.take::<String>("type", problems) else {
+        if problems.len() == before {
+            problems.push(Problem::at(
+                span,
+                format!("[{path}] needs `type`"),
+                format!("`type` = one of {}", types.join(", ")),
+            ));
+        }
+        return None;
+    };
+    if !types.contains(&given.get_ref().as_str()) {
+        problems.push(Problem::at(
+            given.span(),
+            format!("[{path}]: there is no {:?} in this build", given.get_ref()),
+            suggest(given.get_ref(), types.iter().copied()),
+        ));
+        return None;
+    }
+    Some(given.into_inner())
+}
+
+impl Visit for ChooseBackend<'_, '_> {
+    fn visit<B: Backend>(&mut self) {
+        if self.wanted.as_deref() != Some(B::TYPE) {
+            return;
+        }
+        let Some(table) = self.table.take() else { return };
+        if self.default_reader {
+            let g = self.plan.geometry;
+            let header = g.header() as u32;
+            let with =
+                Geometry::new(g.subbuf_size(), g.subbuf_count(), B::READER_SUBBUFS, header);
+            self.plan.geometry = with.unwrap_or(g);
+        }
+        let (path, span, places) = (table.path.clone(), table.span.clone(), table.places());
+        let config = table.rest::<B::Config>(self.problems).filter(|config| {
+            let checked = B::check(config, &self.plan);
+            if let Err(p) = &checked {
+                let place = places.iter().find(|(k, _)| k == p.key).map_or(span, |(_, s)| s.clone());
+                let message = format!("`{path}.{}`: {}", p.key, p.message);
+                self.problems.push(Problem::at(place, message, ""));
+            }
+            checked.is_ok()
+        });
+        self.found = Some((B::TYPE, config.map(|c| Box::new(c) as Box<dyn Any + Send>)));
+    }
+}
+
+// --- sources ------------------------------------------------------------------------
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+fn source(
+    name: String,
+    mut t: Table<'_>,
+    channels: &[String],
+    used: &mut [bool],
+    problems: &mut Vec<Problem>,
+) -> Option<SourceConfig> {
+    let types: Vec<&str> = sources::types();
+    let type_name = read_type(&mut t, &types, problems);
+    let (path, span) = (t.path.clone(), t.span.clone());
+    let wanted: Option<(Range<usize>, Vec<String>)> =
+        t.take::<OneOrMany>("channel", problems).map(|c| {
+            let span = c.span();
+            match c.into_inner() {
+                OneOrMany::One(one) => (span, vec![one]),
+                OneOrMany::Many(many) => (span, many),
+            }
+        });
+    let mut places = Vec::new();
+    match wanted {
+        None => problems.push(Problem::at(
+            span,
+            format!("[{path}] needs `channel`"),
+            format!("`channel` = a channel's name: {}", channels.join(", ")),
+        )),
+        Some((span, names)) => {
+            for wanted in names {
+                match channels.iter().position(|c| *c == wanted) {
+                    Some(place) => {
+                        used[place] = true;
+                        if !places.contains(&place) {
+                            places.push(place);
+                        }
+                    }
+                    None => problems.push(Problem::at(
+                        span.clone(),
+                        format!("[{path}]: there is no channel {wanted:?}"),
+                        suggest(&wanted, channels.iter().map(String::as_str)),
+                    )),
+                }
+            }
+        }
+    }
+    let mut choice =
+        ChooseSource { table: Some(t), wanted: type_name?, found: None, problems };
+    sources::for_each(&mut choice);
+    let (type_name, config) = choice.found?;
+    Some(SourceConfig { name, channels: places, type_name, config: config? })
+}
+
+struct ChooseSource<'i, 'p> {
+    table: Option<Table<'i>>,
+    wanted: String,
+    found: Option<(&'static str, Option<Box<dyn Any + Send>>)>,
+    problems: &'p mut Vec<Problem>,
+}
+
+impl VisitSource for ChooseSource<'_, '_> {
+    fn visit<S: Source>(&mut self) {
+        if self.wanted != S::TYPE {
+            return;
+        }
+        let Some(table) = self.table.take() else { return };
+        let (path, span, places) = (table.path.clone(), table.span.clone(), table.places());
+        let config = table.rest::<S::Config>(self.problems).filter(|config| {
+            let checked = S::check(config);
+            if let Err(p) = &checked {
+                let place = places.iter().find(|(k, _)| k == p.key).map_or(span, |(_, s)| s.clone());
+                let message = format!("`{path}.{}`: {}", p.key, p.message);
+                self.problems.push(Problem::at(place, message, ""));
+            }
+            checked.is_ok()
+        });
+        self.found = Some((S::TYPE, config.map(|c| Box::new(c) as Box<dyn Any + Send>)));
+    }
+}

@@ -1,0 +1,123 @@
+//! What is wrong with a configuration, and how it is shown: file, line, column, the line
+//! with a caret, what would be accepted, and what was probably meant.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+/// Texts that a configuration was read from, laid end to end: a place in any of them is one
+/// number. The file comes first, then each `--set`.
+#[derive(Debug, Default)]
+pub struct Texts {
+    parts: Vec<(String, usize, String)>,
+}
+
+impl Texts {
+    /// Adds a text under a name; gives where it begins.
+    pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> usize {
+        let at = self.parts.last().map_or(0, |(_, at, text)| at + text.len() + 1);
+        self.parts.push((name.into(), at, text.into()));
+        at
+    }
+
+    /// The text that a place is in, its name, and the range in it.
+    fn find(&self, span: &Range<usize>) -> Option<(&str, &str, Range<usize>)> {
+        let (name, at, text) = self.parts.iter().rev().find(|(_, at, _)| *at <= span.start)?;
+        let clamp = |p: usize| p.saturating_sub(*at).min(text.len());
+        let (start, end) = (clamp(span.start), clamp(span.end));
+        // A span over several lines (a table) is shown by its first.
+        let line_end = text[start..].find('\n').map_or(text.len(), |n| start + n);
+        Some((name, text, start..end.min(line_end).max(start)))
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    /// Where, in [`Texts`].
+    pub span: Option<Range<usize>>,
+    /// What.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+    /// Worth a word, but no reason to stop.
+    pub warning: bool,
+}
+
+impl Problem {
+    /// An error at a place.
+    pub fn at(span: Range<usize>, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { span: Some(span), message: message.into(), help: help.into(), warning: false }
+    }
+    /// An error of the whole.
+    pub fn whole(message: impl Into<String>) -> Self {
+        Self { span: None, message: message.into(), help: String::new(), warning: false }
+    }
+}
+
+/// All that is wrong, with the texts that it is in. Its `Display` is what people see.
+#[derive(Debug)]
+pub struct Problems {
+    /// The texts.
+    pub texts: Texts,
+    /// In the order of their places.
+    pub list: Vec<Problem>,
+}
+
+impl Problems {
+    /// How it is shown on stderr: coloured on a terminal.
+    pub fn for_stderr(&self) -> String {
+        let renderer = if std::io::stderr().is_terminal() {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        self.render(&renderer)
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        let mut out = String::new();
+        for p in &self.list {
+            let level = if p.warning { Level::WARNING } else { Level::ERROR };
+            let title = level.primary_title(&p.message);
+            let found = p.span.as_ref().and_then(|s| self.texts.find(s));
+            let group: Group<'_> = match &found {
+                Some((name, text, range)) => {
+                    let mark = AnnotationKind::Primary.span(range.clone()).label(&p.help);
+                    title.element(Snippet::source(*text).path(*name).annotation(mark))
+                }
+                None if p.help.is_empty() => Group::with_title(title),
+                None => title.element(Level::HELP.message(&p.help)),
+            };
+            out.push_str(&renderer.render(&[group]));
+            out.push('\n');
+        }
+        out
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(&Renderer::plain()))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// "did you mean …? accepted: …"
+pub fn suggest<'a>(given: &str, accepted: impl IntoIterator<Item = &'a str>) -> String {
+    let accepted: Vec<&str> = accepted.into_iter().collect();
+    let near = accepted
+        .iter()
+        .map(|a| (strsim::damerau_levenshtein(given, a), *a))
+        .min()
+        .filter(|(distance, a)| *distance <= (a.len() / 3).max(1));
+    let list = accepted.iter().map(|a| format!("`{a}`")).collect::<Vec<_>>().join(", ");
+    match near {
+        Some((_, near)) => format!("did you mean `{near}`? accepted: {list}"),
+        None if list.is_empty() => String::new(),
+        None => format!("accepted: {list}"),
+    }
+}

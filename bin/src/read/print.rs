@@ -1,0 +1,334 @@
+//! How events are printed: text for people, JSON for programs.
+//!
+//! Written for speed: one reused buffer, no allocation and no formatting machinery for
+//! integers; the seconds' text is made once per second of the trace.
+
+use std::io::{self, Write};
+
+use rbpipe_core::class::{Base, FieldType, Integer};
+use rbpipe_core::decode::{Record, Value, value};
+use rbpipe_core::packet::StreamClass;
+
+use super::{Format, StreamReader};
+
+/// Prints events.
+pub struct Printer {
+    format: Format,
+    offset: u64,
+    line: Vec<u8>,
+    second: u64,
+    second_text: [u8; 8],
+    last: Option<u64>,
+}
+
+impl Printer {
+    /// `offset`: nanoseconds from the clock's zero to the epoch.
+    pub fn new(format: Format, offset: u64) -> Self {
+        Self {
+            format,
+            offset,
+            line: Vec::with_capacity(4096),
+            second: u64::MAX,
+            second_text: *b"00:00:00",
+            last: None,
+        }
+    }
+
+    /// Tells in the text, in its place, what a packet says is missing before it.
+    pub fn lost(&mut self, out: &mut impl Write, s: &StreamReader<'_>) -> io::Result<()> {
+        let ((events, packets), Some(header)) = (s.lost_here, s.header()) else { return Ok(()) };
+        if self.format != Format::Text || events + packets == 0 {
+            return Ok(());
+        }
+        self.line.clear();
+        self.line.extend_from_slice(b"!lost ");
+        if events > 0 {
+            number(&mut self.line, events);
+            self.line.extend_from_slice(b" events ");
+        }
+        if packets > 0 {
+            number(&mut self.line, packets);
+            self.line.extend_from_slice(b" packets ");
+        }
+        self.line.extend_from_slice(b"(stream ");
+        number(&mut self.line, header.stream_id);
+        if header.stream_class == StreamClass::Cpu {
+            self.line.extend_from_slice(b", cpu ");
+            number(&mut self.line, header.origin.into());
+        }
+        self.line.extend_from_slice(b")\n");
+        out.write_all(&self.line)
+    }
+
+    /// Prints an event.
+    pub fn event(
+        &mut self,
+        out: &mut impl Write,
+        s: &StreamReader<'_>,
+        record: &Record,
+    ) -> io::Result<()> {
+        let (Some(header), Some(stream)) = (s.header(), s.stream()) else { return Ok(()) };
+        let Some(class) = record.class.and_then(|c| stream.classes.get(c)) else { return Ok(()) };
+        let time = record.time.wrapping_add(self.offset);
+        self.line.clear();
+        let json = self.format == Format::Json;
+        if json {
+            self.line.extend_from_slice(b"{\"time\":");
+            number(&mut self.line, time);
+            self.line.extend_from_slice(b",\"stream\":");
+            number(&mut self.line, header.stream_id);
+            self.line.extend_from_slice(b",\"cpu\":");
+            if header.stream_class == StreamClass::Cpu {
+                number(&mut self.line, header.origin.into());
+            } else {
+                self.line.extend_from_slice(b"null");
+            }
+            self.line.extend_from_slice(b",\"name\":");
+            json_text(&mut self.line, class.name.as_bytes());
+            self.line.extend_from_slice(b",\"fields\":{");
+        } else {
+            self.stamp(time);
+            self.line.extend_from_slice(class.name.as_bytes());
+            self.line.extend_from_slice(b":");
+            match header.stream_class {
+                StreamClass::Cpu => self.line.extend_from_slice(b" { cpu_id = "),
+                StreamClass::Thread => self.line.extend_from_slice(b" { tid = "),
+                StreamClass::Plain => {}
+            }
+            if header.stream_class != StreamClass::Plain {
+                number(&mut self.line, header.origin.into());
+                self.line.extend_from_slice(b" },");
+            }
+            self.line.extend_from_slice(b" { ");
+        }
+        let mut rest = s.bytes(record.payload);
+        for (i, field) in class.fields.iter().enumerate() {
+            if i > 0 {
+                self.line.extend_from_slice(if json { b"," } else { b", " });
+            }
+            if let (FieldType::Sequence(_), Some(n)) = (&field.ty, rest.first_chunk::<4>()) {
+                name(&mut self.line, json, "_", &field.name, "_length");
+                number(&mut self.line, u32::from_le_bytes(*n).into());
+                self.line.extend_from_slice(if json { b"," } else { b", " });
+            }
+            let Some((v, next)) = value(&field.ty, rest) else { break };
+            rest = next;
+            name(&mut self.line, json, "", &field.name, "");
+            put(&mut self.line, json, &v);
+        }
+        self.line.extend_from_slice(if json { b"}}\n" } else { b" }\n" });
+        out.write_all(&self.line)
+    }
+
+    /// `[HH:MM:SS.nnnnnnnnn] (+S.nnnnnnnnn) `, UTC.
+    fn stamp(&mut self, time: u64) {
+        let (second, ns) = (time / 1_000_000_000, time % 1_000_000_000);
+        if second != self.second {
+            self.second = second;
+            for (at, n) in [(0, second / 3600 % 24), (3, second / 60 % 60), (6, second % 60)] {
+                self.second_text[at] = b'0' + (n / 10) as u8;
+                self.second_text[at + 1] = b'0' + (n % 10) as u8;
+            }
+        }
+        self.line.push(b'[');
+        self.line.extend_from_slice(&self.second_text);
+        self.line.push(b'.');
+        nine(&mut self.line, ns);
+        self.line.extend_from_slice(b"] (+");
+        match self.last.replace(time) {
+            None => self.line.extend_from_slice(b"?.?????????"),
+            Some(last) => {
+                let delta = time.saturating_sub(last);
+                number(&mut self.line, delta / 1_000_000_000);
+                self.line.push(b'.');
+                nine(&mut self.line, delta % 1_000_000_000);
+            }
+        }
+        self.line.extend_from_slice(b") ");
+    }
+}
+
+#[inline]
+fn name(out: &mut Vec<u8>, json: bool, before: &str, name: &str, after: &str) {
+    // Field names are C identifiers: nothing to escape.
+    if json {
+        out.push(b'"');
+    }
+    out.extend_from_slice(before.as_bytes());
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(after.as_bytes());
+    out.extend_from_slice(if json { b"\":" } else { b" = " });
+}
+
+fn put(out: &mut Vec<u8>, json: bool, v: &Value<'_>) {
+    match *v {
+        Value::Unsigned(v, i) if json || i.base == Base::Decimal => number(out, v),
+        Value::Unsigned(v, i) => based(out, v, i),
+        Value::Signed(v, i) if json || i.base == Base::Decimal => signed(out, v),
+        Value::Signed(v, i) => {
+            let mask = u64::MAX >> (64 - u32::from(i.bits.max(1)));
+            based(out, v.cast_unsigned() & mask, i);
+        }
+        Value::Float(v) if json && !v.is_finite() => out.extend_from_slice(b"null"),
+        Value::Float(v) => {
+            let _ = write!(out, "{v}");
+        }
+        Value::Text(t) if json => json_text(out, t),
+        Value::Text(t) => text(out, t),
+        Value::Enum(v, label) => match (label, json) {
+            (Some(label), true) => json_text(out, label.as_bytes()),
+            (None, true) => {
+                let _ = write!(out, "{v}");
+            }
+            (label, false) => {
+                out.extend_from_slice(b"( ");
+                match label {
+                    Some(label) => text(out, label.as_bytes()),
+                    None => out.extend_from_slice(b"<unknown>"),
+                }
+                let _ = write!(out, " : container = {v} )");
+            }
+        },
+        Value::Elements(element, bytes) => elements(out, json, element, bytes),
+    }
+}
+
+fn elements(out: &mut Vec<u8>, json: bool, element: &FieldType, bytes: &[u8]) {
+    let comma: &[u8] = if json { b"," } else { b", " };
+    out.extend_from_slice(if json { b"[" } else { b"[ " });
+    let plain = FieldType::U8;
+    if *element == plain {
+        for (i, b) in bytes.iter().enumerate() {
+            if i > 0 {
+                out.extend_from_slice(comma);
+            }
+            number(out, (*b).into());
+        }
+    } else {
+        let mut rest = bytes;
+        let mut first = true;
+        while let (false, Some((v, next))) = (rest.is_empty(), value(element, rest)) {
+            if !first {
+                out.extend_from_slice(comma);
+            }
+            first = false;
+            put(out, json, &v);
+            rest = next;
+        }
+    }
+    out.extend_from_slice(if json { b"]" } else { b" ]" });
+}
+
+fn based(out: &mut Vec<u8>, v: u64, i: Integer) {
+    let _ = match i.base {
+        Base::Hexadecimal => write!(out, "{v:#x}"),
+        Base::Octal => write!(out, "0{v:o}"),
+        Base::Binary => write!(out, "{v:#b}"),
+        Base::Decimal => write!(out, "{v}"),
+    };
+}
+
+fn signed(out: &mut Vec<u8>, v: i64) {
+    if v < 0 {
+        out.push(b'-');
+    }
+    number(out, v.unsigned_abs());
+}
+
+/// A number in decimal.
+#[inline]
+fn number(out: &mut Vec<u8>, mut v: u64) {
+    if v < 10 {
+        out.push(b'0' + v as u8);
+        return;
+    }
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    while v > 0 {
+        at -= 1;
+        digits[at] = b'0' + (v % 10) as u8;
+        v /= 10;
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Nine digits.
+fn nine(out: &mut Vec<u8>, mut v: u64) {
+    let mut digits = [b'0'; 9];
+    for d in digits.iter_mut().rev() {
+        *d = b'0' + (v % 10) as u8;
+        v /= 10;
+    }
+    out.extend_from_slice(&digits);
+}
+
+/// Text in quotes; no byte of it can drive a terminal.
+fn text(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' | '\\' => {
+                    out.push(b'\\');
+                    out.push(c as u8);
+                }
+                '\n' => out.extend_from_slice(b"\\n"),
+                '\t' => out.extend_from_slice(b"\\t"),
+                c if c.is_control() => {
+                    let _ = write!(out, "\\u{{{:x}}}", c as u32);
+                }
+                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        for b in chunk.invalid() {
+            let _ = write!(out, "\\x{b:02X}");
+        }
+    }
+    out.push(b'"');
+}
+
+fn json_text(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    for c in String::from_utf8_lossy(bytes).chars() {
+        match c {
+            '"' | '\\' => {
+                out.push(b'\\');
+                out.push(c as u8);
+            }
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        for v in [0, 9, 10, 99, 12_345_678_901, u64::MAX] {
+            let mut out = Vec::new();
+            number(&mut out, v);
+            assert_eq!(String::from_utf8(out).unwrap(), v.to_string());
+        }
+        let mut out = Vec::new();
+        signed(&mut out, i64::MIN);
+        nine(&mut out, 42);
+        assert_eq!(out, b"-9223372036854775808000000042");
+    }
+
+    #[test]
+    fn text_cannot_drive_a_terminal() {
+        let mut out = Vec::new();
+        text(&mut out, b"a\x1b[2J\xff\"\n");
+        assert_eq!(out, b"\"a\\u{1b}[2J\\xFF\\\"\\n\"");
+        let mut out = Vec::new();
+        json_text(&mut out, b"\x1b\"\xff");
+        let back: String = serde_json::from_slice(&out).unwrap();
+        assert_eq!(back, "\x1b\"\u{fffd}");
+    }
+}

@@ -1,0 +1,69 @@
+//! `rbpipe recover`: makes a trace whole that a killed pipeline left.
+//!
+//! Copies metadata and each stream file up to its last whole packet; the source is not
+//! changed. What other tools refuse (a file that ends inside a packet) is gone then.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use crate::read::{self, StreamReader};
+
+/// Arguments of `rbpipe recover`.
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// The trace directory that was left
+    pub path: PathBuf,
+    /// Where the whole trace goes: a directory that does not exist, or is empty
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// There is no trace, or the copy cannot be written.
+pub fn run(args: &RecoverArgs) -> anyhow::Result<()> {
+    let metadata = read::metadata(&args.path)?;
+    let files = read::stream_files(&args.path)?;
+    let to = args.out.display();
+    if let Ok(mut entries) = fs::read_dir(&args.out) {
+        ensure!(entries.next().is_none(), "{to}: is not empty; name another directory");
+    }
+    fs::create_dir_all(&args.out).with_context(|| format!("{to}: cannot be made"))?;
+    fs::copy(args.path.join("metadata"), args.out.join("metadata"))
+        .with_context(|| format!("{to}: metadata cannot be written"))?;
+    let (mut packets, mut events) = (0u64, 0u64);
+    for file in files {
+        let mut s = StreamReader::open(&file, &metadata)?;
+        // Up to here all is whole, records included.
+        let mut whole = 0;
+        while s.next_packet() {
+            while s.next_record().is_some() {
+                events += 1;
+            }
+            if s.damage.is_some() {
+                break;
+            }
+            packets += 1;
+            whole = s.next;
+        }
+        if let Some(damage) = &s.damage {
+            eprintln!("rbpipe recover: {}: {damage}", file.display());
+        }
+        if whole == 0 {
+            continue;
+        }
+        let name = file.file_name().unwrap_or_default();
+        let copy = || -> io::Result<u64> {
+            let mut from = File::open(&file)?.take(whole);
+            io::copy(&mut from, &mut File::create_new(args.out.join(name))?)
+        };
+        copy().with_context(|| format!("{to}: {} cannot be written", name.to_string_lossy()))?;
+    }
+    eprintln!("rbpipe recover: {to}: {packets} packets, {events} events");
+    Ok(())
+}

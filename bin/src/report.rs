@@ -1,0 +1,135 @@
+//! The report: what was offered, recorded, lost, and what became of it; for programs
+//! (`--report`) and, in words, for people.
+
+use std::fmt::Write;
+
+use rbpipe_core::channel::StreamReport;
+use rbpipe_core::stream::StreamBooks;
+use serde_json::{Map, Value, json};
+
+use crate::status::short;
+use crate::walk::{Ended, source_counts};
+
+/// The report's form, fixed by the contract: other people's scripts lean on it.
+pub fn json(ended: &Ended) -> Value {
+    let mut channels = Map::new();
+    for c in &ended.channels {
+        let streams = c.monitor.streams();
+        let mut body = books(&sum(&streams));
+        body.insert("backend".into(), json!(c.backend));
+        body.insert("mode".into(), json!(c.mode.name()));
+        let list = streams.iter().map(|s| {
+            let mut body = books(&s.books);
+            body.insert("id".into(), json!(s.id));
+            body.insert("cpu".into(), json!(s.cpu));
+            Value::Object(body)
+        });
+        body.insert("streams".into(), list.collect());
+        channels.insert(c.name.clone(), Value::Object(body));
+    }
+    let sources: Map<String, Value> = ended
+        .sources
+        .iter()
+        .map(|s| {
+            let (read, lost_before) = source_counts(s);
+            (s.name.clone(), json!({"read": read, "lost_before": lost_before}))
+        })
+        .collect();
+    json!({
+        "name": ended.name,
+        "seconds": ended.seconds,
+        "channels": channels,
+        "sources": sources,
+    })
+}
+
+fn books(b: &StreamBooks) -> Map<String, Value> {
+    let Value::Object(map) = json!({
+        "offered": b.engine.offered(),
+        "recorded": b.engine.recorded,
+        "bytes": b.bytes,
+        "packets": b.packets,
+        "lost": {"full": b.engine.full, "wrap": b.engine.wrap, "too_big": b.engine.too_big},
+        "overwritten": b.overwritten(),
+        "aborted": b.engine.aborted,
+        "kept": b.engine.kept,
+        "raised": b.raised,
+        "output": {
+            "packets": b.output_packets,
+            "records": b.output_records,
+            "bytes": b.output_bytes,
+            "failed": b.failed,
+            "failed_records": b.failed_records,
+        },
+    }) else {
+        return Map::new();
+    };
+    map
+}
+
+/// A channel's books: the sum of its streams'.
+pub fn sum(streams: &[StreamReport]) -> StreamBooks {
+    let mut out = StreamBooks::default();
+    for s in streams {
+        let b = &s.books;
+        out.engine.recorded += b.engine.recorded;
+        out.engine.full += b.engine.full;
+        out.engine.wrap += b.engine.wrap;
+        out.engine.too_big += b.engine.too_big;
+        out.engine.aborted += b.engine.aborted;
+        out.engine.kept += b.engine.kept;
+        out.bytes += b.bytes;
+        out.packets += b.packets;
+        out.output_packets += b.output_packets;
+        out.output_records += b.output_records;
+        out.output_bytes += b.output_bytes;
+        out.failed += b.failed;
+        out.failed_records += b.failed_records;
+        out.raised += b.raised;
+    }
+    out
+}
+
+/// The summary for people.
+pub fn summary(ended: &Ended) -> String {
+    let mut out = format!("rbpipe: {:.1} s\n", ended.seconds);
+    // Writing to a String cannot fail.
+    let mut looks: Vec<&str> = Vec::new();
+    for c in &ended.channels {
+        let b = sum(&c.monitor.streams());
+        let _ = write!(
+            out,
+            "  channel {}: {} events recorded ({}B, {} packets)",
+            c.name,
+            b.engine.recorded,
+            short(b.bytes as f64),
+            b.packets
+        );
+        for (n, what) in [
+            (b.engine.full, "lost because the ring was full"),
+            (b.engine.wrap, "lost behind a stalled writer"),
+            (b.engine.too_big, "too big for a sub-buffer"),
+            (b.overwritten(), "overwritten"),
+            (b.engine.aborted, "aborted"),
+            (b.engine.kept, "kept in the ring"),
+            (b.failed_records, "in packets that could not be written"),
+        ] {
+            if n > 0 {
+                let _ = write!(out, ", {n} {what}");
+            }
+        }
+        if b.engine.full + b.engine.wrap + b.engine.too_big + b.failed_records == 0 {
+            out.push_str(", none lost");
+        }
+        out.push('\n');
+        for l in &c.look_with {
+            if !looks.contains(&l.as_str()) {
+                looks.push(l);
+            }
+        }
+    }
+    if !looks.is_empty() {
+        let _ = writeln!(out, "  look at it: {}", looks.join("   or   "));
+    }
+    out
+}

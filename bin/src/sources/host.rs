@@ -1,0 +1,255 @@
+//! `host`: what this machine does, from /proc, without privileges: CPU time per core, load
+//! and context switches, memory, disks, network.
+//!
+//! Values of counters are differences over the interval; the first interval begins when the
+//! source does. A file that is missing or unreadable is said once and left out.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use procfs::prelude::*;
+use procfs::{CpuTime, KernelStats, LoadAverage, Meminfo};
+use rbpipe_backends::units::Time;
+use rbpipe_core::backend::ConfigProblem;
+use rbpipe_core::class::{EventClass, Field, FieldType};
+use serde::Deserialize;
+
+use super::payload::Payload;
+use super::{Channels, Class, Source, Stop};
+
+/// Keys of `type = "host"`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Time between two looks.
+    pub interval: Time,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { interval: Time(Duration::from_millis(100)) }
+    }
+}
+
+/// The source.
+pub struct Host;
+
+impl Source for Host {
+    const TYPE: &'static str = "host";
+    const ABOUT: &'static str = "this machine: CPU, load, memory, disk and network, from /proc";
+    const SAMPLE: &'static str = "\
+# What this machine does, without privileges: host:cpu (one for each core), host:load,
+# host:memory, host:disk, host:net. Counters are differences over the interval.
+type = \"host\"
+interval = \"100 ms\"
+";
+    type Config = Config;
+
+    fn check(config: &Config) -> Result<(), ConfigProblem> {
+        if config.interval.0 < Duration::from_millis(1) {
+            return Err(ConfigProblem { key: "interval", message: "at least \"1 ms\"".into() });
+        }
+        Ok(())
+    }
+
+    fn run(config: Config, to: &Channels, stop: &Stop) -> anyhow::Result<()> {
+        let mut host = Looks::new(to)?;
+        host.look(false);
+        let mut next = Instant::now();
+        loop {
+            // From the beginning on, so that ticks do not drift; a tick missed is left out.
+            next = (next + config.interval.0).max(Instant::now());
+            if stop.wait_until(next) || !host.look(true) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+const CPU: [&str; 8] =
+    ["user_ns", "nice_ns", "system_ns", "idle_ns", "iowait_ns", "irq_ns", "softirq_ns", "steal_ns"];
+const MEMORY: [&str; 8] = [
+    "total", "free", "available", "buffers", "cached", "shmem", "swap_total", "swap_free",
+];
+const DISK: [&str; 5] = ["reads", "writes", "read_bytes", "written_bytes", "io_ms"];
+const NET: [&str; 8] = [
+    "rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "tx_bytes", "tx_packets", "tx_errors",
+    "tx_dropped",
+];
+
+/// The source at work: classes, and the last value of each counter.
+struct Looks<'a> {
+    to: &'a Channels,
+    cpu: Class,
+    load: Class,
+    memory: Class,
+    disk: Class,
+    net: Class,
+    last: HashMap<String, Vec<u64>>,
+    said: Vec<&'static str>,
+    payload: Payload,
+    open: bool,
+}
+
+impl<'a> Looks<'a> {
+    fn new(to: &'a Channels) -> anyhow::Result<Self> {
+        let class = |name: &str, first: Option<Field>, rest: &[&str]| {
+            let rest = rest.iter().map(|n| Field::new(*n, FieldType::U64));
+            to.class(&EventClass::new(name, first.into_iter().chain(rest).collect()))
+        };
+        let name = || Some(Field::new("name", FieldType::String));
+        let load = ["load1", "load5", "load15"].map(|n| Field::new(n, FieldType::Float64));
+        let counts = ["running", "tasks", "context_switches", "forks"]
+            .map(|n| Field::new(n, FieldType::U64));
+        Ok(Self {
+            to,
+            cpu: class("host:cpu", Some(Field::new("cpu", FieldType::U32)), &CPU)?,
+            load: to.class(&EventClass::new("host:load", load.into_iter().chain(counts).collect()))?,
+            memory: class("host:memory", None, &MEMORY)?,
+            disk: class("host:disk", name(), &DISK)?,
+            net: class("host:net", name(), &NET)?,
+            last: HashMap::new(),
+            said: Vec::new(),
+            payload: Payload::default(),
+            open: true,
+        })
+    }
+
+    /// One look. The first only takes the counters' values. False: nobody listens any more.
+    fn look(&mut self, record: bool) -> bool {
+        let stat = self.had("/proc/stat", KernelStats::current());
+        if let Some(stat) = &stat {
+            self.look_cpus(stat, record);
+        }
+        let load = self.had("/proc/loadavg", LoadAverage::current());
+        if let (Some(load), Some(stat)) = (load, stat) {
+            let since = self.since("load".into(), vec![stat.ctxt, stat.processes]);
+            self.payload.clear().f64(load.one.into()).f64(load.five.into());
+            self.payload.f64(load.fifteen.into()).u64(load.cur.into()).u64(load.max.into());
+            self.payload.u64(since[0]).u64(since[1]);
+            self.record(record, |s| &s.load);
+        }
+        if let Some(m) = self.had("/proc/meminfo", Meminfo::current()) {
+            let values = [
+                m.mem_total,
+                m.mem_free,
+                m.mem_available.unwrap_or(0),
+                m.buffers,
+                m.cached,
+                m.shmem.unwrap_or(0),
+                m.swap_total,
+                m.swap_free,
+            ];
+            self.payload.clear();
+            self.put(&values);
+            self.record(record, |s| &s.memory);
+        }
+        for d in self.had("/proc/diskstats", procfs::diskstats()).unwrap_or_default() {
+            // /proc/diskstats counts sectors of 512 bytes, whatever the device's are.
+            let now = vec![
+                d.reads,
+                d.writes,
+                d.sectors_read * 512,
+                d.sectors_written * 512,
+                d.time_in_progress,
+            ];
+            self.named(format!("disk {}", d.name), &d.name, now, record, |s| &s.disk);
+        }
+        for (name, n) in self.had("/proc/net/dev", procfs::net::dev_status()).unwrap_or_default() {
+            let now = vec![
+                n.recv_bytes,
+                n.recv_packets,
+                n.recv_errs,
+                n.recv_drop,
+                n.sent_bytes,
+                n.sent_packets,
+                n.sent_errs,
+                n.sent_drop,
+            ];
+            self.named(format!("net {name}"), &name, now, record, |s| &s.net);
+        }
+        self.open
+    }
+
+    fn look_cpus(&mut self, stat: &KernelStats, record: bool) {
+        let tick = 1_000_000_000 / procfs::ticks_per_second().max(1);
+        for (cpu, t) in stat.cpu_time.iter().enumerate() {
+            let CpuTime { user, nice, system, idle, iowait, irq, softirq, steal, .. } = t;
+            let values = [
+                *user,
+                *nice,
+                *system,
+                *idle,
+                iowait.unwrap_or(0),
+                irq.unwrap_or(0),
+                softirq.unwrap_or(0),
+                steal.unwrap_or(0),
+            ];
+            let now = values.iter().map(|v| v * tick).collect();
+            let since = self.since(format!("cpu {cpu}"), now);
+            self.payload.clear().u32(cpu as u32);
+            self.put(&since);
+            self.record(record, |s| &s.cpu);
+        }
+    }
+
+    fn named(
+        &mut self,
+        key: String,
+        name: &str,
+        now: Vec<u64>,
+        record: bool,
+        class: fn(&Self) -> &Class,
+    ) {
+        let since = self.since(key, now);
+        self.payload.clear().text(name);
+        self.put(&since);
+        self.record(record, class);
+    }
+
+    fn put(&mut self, values: &[u64]) {
+        for v in values {
+            self.payload.u64(*v);
+        }
+    }
+
+    /// The counters' differences; a counter that went back (a device that came again)
+    /// counts from 0.
+    fn since(&mut self, key: String, now: Vec<u64>) -> Vec<u64> {
+        let before = self.last.insert(key, now.clone()).unwrap_or_else(|| now.clone());
+        now.iter().zip(&before).map(|(n, b)| n.checked_sub(*b).unwrap_or(*n)).collect()
+    }
+
+    fn record(&mut self, record: bool, class: fn(&Self) -> &Class) {
+        if record {
+            self.open &= self.to.record(class(self), self.payload.bytes());
+        }
+    }
+
+    fn had<T>(&mut self, file: &'static str, result: procfs::ProcResult<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(e) => {
+                if !self.said.contains(&file) {
+                    self.said.push(file);
+                    tracing::warn!("host: {file}: {e}; its events are left out");
+                }
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_differences_and_may_begin_again() {
+        let to = Channels { writers: Vec::new(), counts: std::sync::Arc::default() };
+        let mut looks = Looks::new(&to).unwrap();
+        assert_eq!(looks.since("a".into(), vec![5, 7]), [0, 0]);
+        assert_eq!(looks.since("a".into(), vec![6, 9]), [1, 2]);
+        assert_eq!(looks.since("a".into(), vec![2, 9]), [2, 0]);
+    }
+}

@@ -1,0 +1,157 @@
+//! Sources: what brings records into channels. One line each in the registry.
+//!
+//! A source runs on threads of its own (it may wait, in block mode too), and ends when it is
+//! done or told to stop. It knows writers, no streams and no backends.
+
+pub mod generator;
+pub mod host;
+pub mod lines;
+pub mod payload;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rbpipe_core::backend::ConfigProblem;
+use rbpipe_core::channel::Writer;
+use rbpipe_core::class::{ClassError, ClassId, EventClass};
+use rbpipe_core::stream::WriteError;
+use serde::de::DeserializeOwned;
+
+/// A kind of source.
+pub trait Source {
+    /// What `type = "…"` says.
+    const TYPE: &'static str;
+    /// One line for people.
+    const ABOUT: &'static str;
+    /// A documented TOML table of its keys.
+    const SAMPLE: &'static str;
+    /// Its keys.
+    type Config: DeserializeOwned + Send + 'static;
+
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// The first key that cannot be meant.
+    fn check(config: &Self::Config) -> Result<(), ConfigProblem> {
+        let _ = config;
+        Ok(())
+    }
+    /// Runs until it is done or told to stop.
+    ///
+    /// # Errors
+    /// Why it could not begin or go on, in words.
+    fn run(config: Self::Config, to: &Channels, stop: &Stop) -> anyhow::Result<()>;
+}
+
+/// Goes through the registry.
+pub trait VisitSource {
+    /// Called once for each source.
+    fn visit<S: Source>(&mut self);
+}
+
+/// The registry: every source of this build.
+pub fn for_each(visitor: &mut impl VisitSource) {
+    visitor.visit::<generator::Generator>();
+    visitor.visit::<host::Host>();
+    visitor.visit::<lines::Lines>();
+}
+
+/// The names of all sources.
+pub fn types() -> Vec<&'static str> {
+    struct Names(Vec<&'static str>);
+    impl VisitSource for Names {
+        fn visit<S: Source>(&mut self) {
+            self.0.push(S::TYPE);
+        }
+    }
+    let mut names = Names(Vec::new());
+    for_each(&mut names);
+    names.0
+}
+
+/// What a source counts.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Records read, each once however many channels it goes to.
+    pub read: AtomicU64,
+    /// Lost before rbpipe saw them.
+    pub lost_before: AtomicU64,
+}
+
+/// The channels that a source writes into.
+#[derive(Clone)]
+pub struct Channels {
+    /// One for each.
+    pub writers: Vec<Writer>,
+    /// What it counts.
+    pub counts: Arc<Counts>,
+}
+
+/// A class in each of a source's channels.
+#[derive(Clone, Debug)]
+pub struct Class(Vec<ClassId>);
+
+impl Class {
+    /// Its id in the channel at this place.
+    #[must_use]
+    pub fn id(&self, channel: usize) -> ClassId {
+        self.0[channel]
+    }
+}
+
+impl Channels {
+    /// Registers a class in every channel.
+    ///
+    /// # Errors
+    /// A class that no trace could describe.
+    pub fn class(&self, class: &EventClass) -> Result<Class, ClassError> {
+        let ids = self.writers.iter().map(|w| w.classes().register(class.clone()));
+        ids.collect::<Result<_, _>>().map(Class)
+    }
+
+    /// Records a payload in every channel; what is lost, the channels count. False: they
+    /// are closed, there is no sense in going on.
+    pub fn record(&self, class: &Class, payload: &[u8]) -> bool {
+        let mut open = false;
+        for (writer, id) in self.writers.iter().zip(&class.0) {
+            open |= writer.record(*id, payload) != Err(WriteError::Closed);
+        }
+        self.counts.read.fetch_add(open.into(), Ordering::Relaxed);
+        open
+    }
+}
+
+/// Tells sources to stop; a place to wait until then.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
+
+impl Stop {
+    /// Tells them.
+    pub fn stop(&self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.1.notify_all();
+    }
+    /// Whether they were told.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Waits until `deadline` or until told to stop; true: told.
+    #[must_use]
+    pub fn wait_until(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let guard = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (guard, _) = self
+            .0
+            .1
+            .wait_timeout_while(guard, left, |stopped| !*stopped)
+            .unwrap_or_else(PoisonError::into_inner);
+        *guard
+    }
+    /// Waits this long or until told to stop; true: told.
+    #[must_use]
+    pub fn wait(&self, time: Duration) -> bool {
+        self.wait_until(Instant::now() + time)
+    }
+}

@@ -1,0 +1,90 @@
+//! The live status line: only on a terminal, one line, and gone when the program ends.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::walk::Running;
+
+/// Whether a status line stands on stderr at the moment.
+static SHOWN: AtomicBool = AtomicBool::new(false);
+
+/// The line, and what it was computed from.
+pub struct StatusLine {
+    terminal: bool,
+    last: Option<(Instant, u64, u64)>,
+}
+
+impl StatusLine {
+    /// Nothing is shown where stderr is no terminal.
+    pub fn new() -> Self {
+        Self { terminal: io::stderr().is_terminal(), last: None }
+    }
+
+    /// Events/s, bytes/s, lost, fill of the fullest stream.
+    pub fn show(&mut self, channels: &[Running]) {
+        if !self.terminal {
+            return;
+        }
+        let (mut recorded, mut bytes, mut lost, mut fill) = (0u64, 0u64, 0u64, 0.0f64);
+        for c in channels {
+            for s in c.monitor.streams() {
+                recorded += s.books.engine.recorded;
+                bytes += s.books.bytes;
+                lost += s.books.engine.full + s.books.engine.wrap + s.books.engine.too_big;
+            }
+            let (used, of) = c.monitor.fullest();
+            fill = fill.max(used.min(of) as f64 / of.max(1) as f64);
+        }
+        let now = Instant::now();
+        if let Some((then, recorded_then, bytes_then)) = self.last {
+            let seconds = now.duration_since(then).as_secs_f64().max(1e-3);
+            let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
+            eprint!(
+                "\r\x1b[K{} events/s  {}B/s  lost {lost}  fill {:.0} %",
+                short(rate(recorded, recorded_then)),
+                short(rate(bytes, bytes_then)),
+                fill * 100.0
+            );
+            let _ = io::stderr().flush();
+            SHOWN.store(true, Ordering::Relaxed);
+        }
+        self.last = Some((now, recorded, bytes));
+    }
+
+    /// Takes the line away.
+    pub fn clear(&self) {
+        clear_line();
+    }
+}
+
+/// Takes the status line away, if there is one.
+fn clear_line() {
+    if SHOWN.swap(false, Ordering::Relaxed) {
+        eprint!("\r\x1b[K");
+        let _ = io::stderr().flush();
+    }
+}
+
+/// stderr for the program's log: what it writes never stands behind the status line.
+pub struct LogWriter;
+
+impl Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        clear_line();
+        io::stderr().write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// 1234567 as "1.2 M".
+pub fn short(n: f64) -> String {
+    match n {
+        n if n >= 1e9 => format!("{:.1} G", n / 1e9),
+        n if n >= 1e6 => format!("{:.1} M", n / 1e6),
+        n if n >= 1e3 => format!("{:.1} k", n / 1e3),
+        n => format!("{n:.0} "),
+    }
+}

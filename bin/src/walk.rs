@@ -1,0 +1,322 @@
+//! The walk: sources → channels → backends, from opening to the last packet.
+//!
+//! Order at the start: every output is opened before any source runs. At the end: sources
+//! are told to stop and joined, then every channel is finalised, drained and closed.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use rbpipe_core::backend::{Backend, Context, Visit};
+use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Writer};
+use rbpipe_core::drain::Control;
+use rbpipe_core::frontend::Mode;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{ChannelConfig, PipelineConfig, SourceConfig};
+use crate::sources::{self, Channels, Counts, Source, Stop, VisitSource};
+use crate::status::StatusLine;
+
+/// A channel that runs.
+pub struct Running {
+    /// Its name.
+    pub name: String,
+    /// Its backend's type.
+    pub backend: &'static str,
+    /// What a full ring does.
+    pub mode: Mode,
+    /// Its books.
+    pub monitor: Monitor,
+    /// Commands that show what was recorded.
+    pub look_with: Vec<String>,
+    writer: Writer,
+    control: Control,
+    drain: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+/// A source that runs, or ran.
+pub struct RunningSource {
+    /// Its name.
+    pub name: String,
+    /// What it counted.
+    pub counts: Arc<Counts>,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+/// What is left when the pipeline has ended.
+pub struct Ended {
+    /// The pipeline's name.
+    pub name: String,
+    /// From the first record to the last packet.
+    pub seconds: f64,
+    /// Its channels.
+    pub channels: Vec<Running>,
+    /// Its sources.
+    pub sources: Vec<RunningSource>,
+    /// What went wrong; empty: nothing.
+    pub errors: Vec<anyhow::Error>,
+}
+
+/// Runs a pipeline to its end.
+///
+/// # Errors
+/// A device that cannot be opened; nothing has been recorded then. What goes wrong later is
+/// in [`Ended::errors`].
+pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let context = Context::new(config.name.clone());
+    let begin = Instant::now();
+    let mut channels = Vec::new();
+    for channel in config.channels {
+        let name = channel.plan.name.clone();
+        let opened = open(channel, &context, config.stop_timeout, runtime.handle().clone());
+        channels.push(opened.with_context(|| format!("channel {name}"))?);
+    }
+    let stop = Stop::default();
+    let ended = Arc::new(tokio::sync::Notify::new());
+    let sources: Vec<RunningSource> = config
+        .sources
+        .into_iter()
+        .map(|s| start(s, &channels, &stop, &ended))
+        .collect::<anyhow::Result<_>>()?;
+    let end = config.duration.map(|d| begin + d);
+    runtime.block_on(wait(&channels, &sources, end, &ended));
+    Ok(finish(config.name, begin, channels, sources, &stop, config.stop_timeout))
+}
+
+// --- the beginning ------------------------------------------------------------------
+
+/// The visitor that opens a channel with the backend that its configuration names.
+struct Open<'a> {
+    channel: Option<ChannelConfig>,
+    context: &'a Context,
+    stop_timeout: Duration,
+    runtime: tokio::runtime::Handle,
+    opened: Option<anyhow::Result<Running>>,
+}
+
+fn open(
+    channel: ChannelConfig,
+    context: &Context,
+    stop_timeout: Duration,
+    runtime: tokio::runtime::Handle,
+) -> anyhow::Result<Running> {
+    let mut open = Open { channel: Some(channel), context, stop_timeout, runtime, opened: None };
+    rbpipe_backends::for_each(&mut open);
+    open.opened.unwrap_or_else(|| Err(anyhow!("its backend is not in this build")))
+}
+
+impl Visit for Open<'_> {
+    fn visit<B: Backend>(&mut self) {
+        let Some(channel) = self.channel.take_if(|c| c.backend == B::TYPE) else { return };
+        self.opened = Some(self.start::<B>(channel));
+    }
+}
+
+impl Open<'_> {
+    fn start<B: Backend>(&self, channel: ChannelConfig) -> anyhow::Result<Running> {
+        let config = own::<B::Config>(channel.config)?;
+        let backend = B::open(config, &channel.plan, self.context)?;
+        let look_with = backend.look_with();
+        let (name, mode) = (channel.plan.name.clone(), channel.plan.mode);
+        let options = ChannelOptions {
+            plan: channel.plan,
+            streams: channel.streams,
+            block_timeout: channel.block_timeout,
+            switch_timer: channel.switch_timer,
+            read_timer: channel.read_timer,
+            prefault: channel.prefault,
+        };
+        let opened = Channel::open(options, backend)?;
+        let (monitor, writer) = (opened.monitor(), opened.writer());
+        let control = Control::new(opened.waker());
+        let (asked, stop_timeout, of) = (control.clone(), self.stop_timeout, name.clone());
+        let runtime = self.runtime.clone();
+        let drain = thread::Builder::new()
+            .name(format!("drain {name}"))
+            .spawn(move || {
+                let _runtime = runtime.enter();
+                let mut notice = |n| tracing::warn!("channel {of}: {n}");
+                let run = || opened.run(&asked, stop_timeout, &mut notice);
+                match catch_unwind(AssertUnwindSafe(run)) {
+                    Ok(result) => result.with_context(|| format!("channel {of}")),
+                    Err(_) => Err(anyhow!("channel {of}: its output failed badly (a panic)")),
+                }
+            })
+            .context("cannot start a thread")?;
+        let backend = B::TYPE;
+        let drain = Some(drain);
+        Ok(Running { name, backend, mode, monitor, look_with, writer, control, drain })
+    }
+}
+
+fn own<T: Any>(config: Box<dyn Any + Send>) -> anyhow::Result<T> {
+    let typed = config.downcast::<T>();
+    typed.map(|c| *c).map_err(|_| anyhow!("a configuration was read as another type"))
+}
+
+struct Start<'a> {
+    config: Option<SourceConfig>,
+    to: Channels,
+    stop: &'a Stop,
+    ended: &'a Arc<tokio::sync::Notify>,
+    thread: Option<anyhow::Result<JoinHandle<anyhow::Result<()>>>>,
+}
+
+fn start(
+    config: SourceConfig,
+    channels: &[Running],
+    stop: &Stop,
+    ended: &Arc<tokio::sync::Notify>,
+) -> anyhow::Result<RunningSource> {
+    let name = config.name.clone();
+    let counts = Arc::new(Counts::default());
+    let writers = config.channels.iter().map(|c| channels[*c].writer.clone()).collect();
+    let to = Channels { writers, counts: Arc::clone(&counts) };
+    let mut start = Start { config: Some(config), to, stop, ended, thread: None };
+    sources::for_each(&mut start);
+    let thread = start.thread.unwrap_or_else(|| Err(anyhow!("its type is not in this build")));
+    Ok(RunningSource { counts, thread: Some(thread.with_context(|| name.clone())?), name })
+}
+
+impl VisitSource for Start<'_> {
+    fn visit<S: Source>(&mut self) {
+        let Some(source) = self.config.take_if(|c| c.type_name == S::TYPE) else { return };
+        let (to, stop, ended) = (self.to.clone(), self.stop.clone(), Arc::clone(self.ended));
+        let name = source.name;
+        self.thread = Some(own::<S::Config>(source.config).and_then(|config| {
+            thread::Builder::new()
+                .name(format!("source {name}"))
+                .spawn(move || {
+                    let run = || S::run(config, &to, &stop);
+                    let result = match catch_unwind(AssertUnwindSafe(run)) {
+                        Ok(result) => result.with_context(|| format!("source {name}")),
+                        Err(_) => Err(anyhow!("source {name}: it failed badly (a panic)")),
+                    };
+                    if let Err(e) = &result {
+                        tracing::error!("{e:#}; the rest of the pipeline goes on");
+                    }
+                    ended.notify_one();
+                    result
+                })
+                .context("cannot start a thread")
+        }));
+    }
+}
+
+// --- the middle ---------------------------------------------------------------------
+
+/// Waits for the end: all sources have ended, time is up, or a signal.
+async fn wait(
+    channels: &[Running],
+    sources: &[RunningSource],
+    end: Option<Instant>,
+    ended: &tokio::sync::Notify,
+) {
+    let mut signals = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
+        (Ok(int), Ok(term)) => Some((int, term)),
+        _ => None,
+    };
+    let mut status = StatusLine::new();
+    let mut tick = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        let time_is_up = async {
+            match end {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let signalled = async {
+            match &mut signals {
+                Some((int, term)) => tokio::select! { _ = int.recv() => (), _ = term.recv() => () },
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = time_is_up => break,
+            () = signalled => {
+                // The next one ends the program at once.
+                tokio::spawn(exit_at_next_interrupt());
+                break;
+            }
+            () = ended.notified() => {}
+            _ = tick.tick() => status.show(channels),
+        }
+        let running = |s: &RunningSource| s.thread.as_ref().is_some_and(|t| !t.is_finished());
+        if !sources.iter().any(running) {
+            break;
+        }
+    }
+    status.clear();
+}
+
+async fn exit_at_next_interrupt() {
+    if let Ok(mut int) = signal(SignalKind::interrupt()) {
+        int.recv().await;
+        std::process::exit(130);
+    }
+}
+
+// --- the end ------------------------------------------------------------------------
+
+fn finish(
+    name: String,
+    begin: Instant,
+    mut channels: Vec<Running>,
+    mut sources: Vec<RunningSource>,
+    stop: &Stop,
+    stop_timeout: Duration,
+) -> Ended {
+    let mut errors = Vec::new();
+    stop.stop();
+    // A source that waits for room (block mode, for ever) is let go by the finalise below.
+    let deadline = Instant::now() + stop_timeout;
+    while sources.iter().any(|s| s.thread.as_ref().is_some_and(|t| !t.is_finished()))
+        && Instant::now() < deadline
+    {
+        thread::sleep(Duration::from_millis(1));
+    }
+    for c in &channels {
+        c.control.stop();
+    }
+    for s in &mut sources {
+        // Said when it happened; kept for the exit code.
+        join(s.thread.take(), &mut errors);
+    }
+    for c in &mut channels {
+        let before = errors.len();
+        join(c.drain.take(), &mut errors);
+        for e in &errors[before..] {
+            tracing::error!("{e:#}");
+        }
+    }
+    for c in &channels {
+        let failed: u64 = c.monitor.streams().iter().map(|s| s.books.failed).sum();
+        if failed > 0 {
+            errors.push(anyhow!("channel {}: {failed} packets could not be written", c.name));
+        }
+    }
+    Ended { name, seconds: begin.elapsed().as_secs_f64(), channels, sources, errors }
+}
+
+fn join(thread: Option<JoinHandle<anyhow::Result<()>>>, errors: &mut Vec<anyhow::Error>) {
+    match thread.map(JoinHandle::join) {
+        Some(Ok(Err(e))) => errors.push(e),
+        Some(Err(_)) => errors.push(anyhow!("a thread failed badly (a panic)")),
+        Some(Ok(Ok(()))) | None => {}
+    }
+}
+
+/// Reads a source's counters.
+pub fn source_counts(source: &RunningSource) -> (u64, u64) {
+    let load = |a: &std::sync::atomic::AtomicU64| a.load(Ordering::Relaxed);
+    (load(&source.counts.read), load(&source.counts.lost_before))
+}
