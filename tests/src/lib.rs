@@ -1,1 +1,23 @@
-//! tests
+//! The tests' harness: records that prove themselves, a reader that checks them, outputs
+//! that misbehave, and the program as a command.
+
+pub mod faulty;
+pub mod program;
+pub mod records;
+
+use std::process::Command;
+
+/// Whether a program that a test needs is there. Under `CI=true` it must be: the test
+/// command installs it. Elsewhere the test says that it is skipped, and why.
+///
+/// # Panics
+/// Under `CI=true`, if it is missing.
+#[must_use]
+pub fn have(test: &str, program: &str, probe: &[&str]) -> bool {
+    let found = Command::new(program).args(probe).output().is_ok_and(|o| o.status.success());
+    if !found {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{program} is missing under CI");
+        eprintln!("SKIPPED {test}: {program} {} does not work here", probe.join(" "));
+    }
+    found
+}

@@ -1,0 +1,84 @@
+//! The program, as people run it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// The program's path: built once for the tests, optimised, as it is used.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn rbpipe() -> Command {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    let path = PATH.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let out = Command::new(env!("CARGO"))
+            .args(["build", "--release", "-q", "-p", "rbpipe", "--message-format=json"])
+            .current_dir(&root)
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("cargo runs");
+        assert!(out.status.success(), "the program builds");
+        String::from_utf8_lossy(&out.stdout)
+            .lines()
+            .filter_map(|l| serde_json::from_str::<Value>(l).ok())
+            .filter(|m| m["target"]["name"] == "rbpipe")
+            .find_map(|m| m["executable"].as_str().map(PathBuf::from))
+            .expect("cargo says where the program is")
+    });
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Runs a pipeline written as TOML in `dir`, with a report; gives both.
+///
+/// # Panics
+/// If it cannot be run.
+pub fn run(dir: &Path, toml: &str) -> (Output, Value) {
+    let config = dir.join("pipeline.toml");
+    let report = dir.join("report.json");
+    let _ = std::fs::remove_file(&report);
+    std::fs::write(&config, toml).expect("written");
+    let out = rbpipe()
+        .current_dir(dir)
+        .args(["--config", "pipeline.toml", "--report", "report.json"])
+        .output()
+        .expect("it runs");
+    let text = std::fs::read(&report).unwrap_or_default();
+    (out, serde_json::from_slice(&text).unwrap_or(Value::Null))
+}
+
+/// Starts a pipeline and leaves it running.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn start(dir: &Path, toml: &str) -> Child {
+    std::fs::write(dir.join("pipeline.toml"), toml).expect("written");
+    rbpipe()
+        .current_dir(dir)
+        .args(["--config", "pipeline.toml", "--report", "report.json"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts")
+}
+
+/// Checks the books of a channel or a stream in a report.
+///
+/// # Panics
+/// If they do not balance.
+pub fn balance(b: &Value) {
+    let n = |path: &str| b.pointer(path).and_then(Value::as_u64).expect(path);
+    assert_eq!(
+        n("/offered"),
+        n("/recorded") + n("/lost/full") + n("/lost/wrap") + n("/lost/too_big") + n("/aborted"),
+        "{b}"
+    );
+    assert_eq!(
+        n("/recorded"),
+        n("/output/records") + n("/output/failed_records") + n("/overwritten") + n("/kept"),
+        "{b}"
+    );
+}

@@ -1,0 +1,220 @@
+//! Goal: every backend of the registry keeps the engine's promises in every mode.
+//! Method: writers with records that prove themselves; outputs that are slow, stalled, fail
+//! or are cancelled; then the books must balance to the last record, and what is in a trace
+//! must be whole, in order, and say what is missing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rbpipe_core::backend::{Backend, ChannelPlan, Context, Visit};
+use rbpipe_core::channel::{Channel, ChannelOptions, StreamReport, Streams};
+use rbpipe_core::drain::Control;
+use rbpipe_core::frontend::{Geometry, Mode};
+use rbpipe_tests::faulty::{Fault, Faulty};
+use rbpipe_tests::records::{self, Found};
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    mode: Mode,
+    streams: Streams,
+    size: u64,
+    count: u32,
+    reader: u32,
+    writers: u32,
+    records: u64,
+    payload: usize,
+    abort: u64,
+    fault: Fault,
+}
+
+const PLAIN: Case = Case {
+    mode: Mode::Discard,
+    streams: Streams::PerCpu,
+    size: 4096,
+    count: 4,
+    reader: 2,
+    writers: 2,
+    records: 4000,
+    payload: 24,
+    abort: 0,
+    fault: Fault::None,
+};
+
+/// Runs a case through every backend.
+struct Run(Case);
+
+impl Visit for Run {
+    fn visit<B: Backend>(&mut self) {
+        run::<B>(self.0);
+    }
+}
+
+fn run_all(case: Case) {
+    rbpipe_backends::for_each(&mut Run(case));
+}
+
+fn run<B: Backend>(case: Case) {
+    let dir = tempfile::tempdir().expect("a directory");
+    // The sample says what keys there are; a path leads into our own directory.
+    let mut table: toml::Table = B::SAMPLE.parse().expect("a sample is TOML");
+    table.remove("type");
+    let trace = dir.path().join("trace");
+    if table.contains_key("path") {
+        table.insert("path".into(), trace.display().to_string().into());
+    }
+    let config: B::Config = table.try_into().expect("a sample can be read");
+    let (classes, class) = records::classes();
+    let plan = ChannelPlan {
+        name: "c".into(),
+        geometry: Geometry::new(case.size, case.count, case.reader, 84).expect("a geometry"),
+        mode: case.mode,
+        classes: Arc::clone(&classes),
+    };
+    let context = Context::new("test");
+    let mut backend = Faulty::<B>::open(config, &plan, &context).expect("it opens");
+    backend.fault = case.fault;
+    let takes = backend.takes(case.mode);
+    let options = ChannelOptions {
+        plan,
+        streams: case.streams,
+        block_timeout: Some(Duration::from_secs(20)),
+        switch_timer: Some(Duration::from_millis(3)),
+        read_timer: Some(Duration::from_millis(1)),
+        prefault: false,
+    };
+    let channel = Channel::open(options, backend).expect("it opens");
+    let (writer, monitor) = (channel.writer(), channel.monitor());
+    let control = Control::new(channel.waker());
+    let asked = control.clone();
+    let drain = std::thread::spawn(move || {
+        channel.run(&asked, Duration::from_secs(5), &mut |n| panic!("{n}"))
+    });
+    let writers: Vec<_> = (0..case.writers)
+        .map(|w| {
+            let writer = writer.clone();
+            // Lengths go up and down, so that records end everywhere in a sub-buffer.
+            let len = move |seq: u64| (seq as usize * 7) % (case.payload + 1);
+            std::thread::spawn(move || {
+                records::write(&writer, class, w, case.records, len, case.abort)
+            })
+        })
+        .collect();
+    let offered: u64 = writers.into_iter().map(|w| w.join().expect("a writer")).sum();
+    control.stop();
+    drain.join().expect("the drain").expect("it closes");
+    let reports = monitor.streams();
+    let t = check_books(&case, &reports, offered);
+    if takes && trace.exists() {
+        let found = records::verify(&trace, &classes);
+        check_trace(&case, &found, &t, B::TYPE);
+    }
+}
+
+/// Totals of a channel.
+#[derive(Debug, Default)]
+struct Totals {
+    written: u64,
+    aborted: u64,
+    lost: u64,
+}
+
+fn check_books(case: &Case, streams: &[StreamReport], offered: u64) -> Totals {
+    let (mut t, mut all, mut recorded, mut failed, mut kept) = (Totals::default(), 0, 0, 0, 0);
+    for s in streams {
+        let (b, e) = (&s.books, &s.books.engine);
+        all += e.offered();
+        recorded += e.recorded;
+        t.written += b.output_records;
+        t.aborted += e.aborted;
+        t.lost += e.full + e.wrap + e.too_big;
+        failed += b.failed_records;
+        kept += e.kept;
+        let sum = b.output_records + b.failed_records + b.overwritten() + e.kept;
+        assert_eq!(e.recorded, sum, "{case:?} {s:?}");
+        match case.mode {
+            Mode::Overwrite => assert_eq!(e.full, 0, "overwrite never finds a ring full"),
+            Mode::Discard | Mode::Block => {
+                assert_eq!((e.wrap, b.overwritten()), (0, 0), "{case:?} {s:?}");
+            }
+        }
+    }
+    assert_eq!(all, offered, "{case:?}: offered");
+    if case.mode == Mode::Block && matches!(case.fault, Fault::None | Fault::Slow(_)) {
+        let too_big: u64 = streams.iter().map(|s| s.books.engine.too_big).sum();
+        assert_eq!(t.lost, too_big, "{case:?}: block loses nothing while the output works");
+    }
+    if matches!(case.fault, Fault::None | Fault::Slow(_) | Fault::Stalled) {
+        assert_eq!(failed, 0, "{case:?}");
+        assert!(recorded == 0 || t.written + kept > 0, "{case:?}: nothing came through");
+    }
+    t
+}
+
+fn check_trace(case: &Case, found: &Found, t: &Totals, backend: &str) {
+    let what = format!("{backend} {case:?} {found:?} {t:?}");
+    assert_eq!(found.records, t.written, "{what}");
+    let lossy = case.mode == Mode::Overwrite || matches!(case.fault, Fault::Failing | Fault::Cancelled);
+    if !lossy {
+        assert_eq!(found.packets_lost, 0, "{what}");
+        assert_eq!(found.aborted, t.aborted, "{what}");
+    }
+    if case.fault == Fault::None {
+        assert_eq!(found.discarded, t.lost, "{what}");
+    }
+}
+
+#[test]
+fn every_mode_and_kind_of_stream() {
+    for mode in Mode::ALL {
+        for streams in [Streams::PerCpu, Streams::PerThread(3), Streams::Single] {
+            for writers in [1, 2, 8] {
+                run_all(Case { mode, streams, writers, ..PLAIN });
+            }
+        }
+    }
+}
+
+#[test]
+fn sub_buffers_from_a_page_to_a_mebibyte() {
+    for mode in Mode::ALL {
+        for (size, count, reader) in
+            [(4096, 2, 1), (4096, 2, 4), (16 << 10, 8, 3), (256 << 10, 2, 2), (1 << 20, 2, 1)]
+        {
+            let case = Case { mode, size, count, reader, payload: 300, records: 8000, ..PLAIN };
+            run_all(case);
+        }
+    }
+}
+
+#[test]
+fn records_from_nothing_to_more_than_a_sub_buffer() {
+    for mode in Mode::ALL {
+        for payload in [0, 1, 255, 3900, 4000, 9000] {
+            run_all(Case { mode, payload, records: 600, count: 8, ..PLAIN });
+        }
+    }
+}
+
+#[test]
+fn given_up_reservations_are_told_and_counted() {
+    for mode in Mode::ALL {
+        for payload in [0, 40, 700] {
+            run_all(Case { mode, payload, abort: 3, records: 1500, ..PLAIN });
+        }
+    }
+}
+
+#[test]
+fn outputs_that_misbehave_cost_what_is_counted() {
+    let slow = Fault::Slow(Duration::from_micros(300));
+    for mode in [Mode::Discard, Mode::Overwrite] {
+        for fault in [slow, Fault::Stalled, Fault::Failing, Fault::Cancelled] {
+            run_all(Case { mode, fault, ..PLAIN });
+            run_all(Case { mode, fault, streams: Streams::PerThread(2), writers: 3, ..PLAIN });
+        }
+    }
+    run_all(Case { mode: Mode::Block, fault: slow, records: 1000, ..PLAIN });
+    for fault in [Fault::Failing, Fault::Cancelled] {
+        run_all(Case { mode: Mode::Block, fault, ..PLAIN });
+    }
+}
