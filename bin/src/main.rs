@@ -34,7 +34,8 @@ fn main() -> ExitCode {
         .with_target(false)
         .without_time()
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("RBPIPE_LOG").unwrap_or_else(|_| "info".into()),
+            tracing_subscriber::EnvFilter::try_from_env("RBPIPE_LOG")
+                .unwrap_or_else(|_| "info".into()),
         )
         .init();
     let code = match cli.command {

@@ -77,9 +77,7 @@ pub struct Channel<B: Backend> {
 pub fn possible_cpus() -> u32 {
     std::fs::read_to_string("/sys/devices/system/cpu/possible")
         .ok()
-        .and_then(|text| {
-            text.trim().split([',', '-']).filter_map(|n| n.parse::<u32>().ok()).max()
-        })
+        .and_then(|text| text.trim().split([',', '-']).filter_map(|n| n.parse::<u32>().ok()).max())
         .map_or_else(
             || std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
             |last| last + 1,
@@ -176,10 +174,10 @@ fn make_stream<B: Backend>(
     wake: Arc<Wake>,
 ) -> Result<Stream<B::Memory>, StreamError> {
     let plan = &options.plan;
-    let geometry =
-        plan.geometry.with_header(class.header_size()).map_err(|e| {
-            StreamError::Backend(crate::backend::BackendError::new(e.to_string()))
-        })?;
+    let geometry = plan
+        .geometry
+        .with_header(class.header_size())
+        .map_err(|e| StreamError::Backend(crate::backend::BackendError::new(e.to_string())))?;
     let info = Arc::new(StreamInfo {
         id,
         class,
@@ -381,9 +379,7 @@ impl Monitor {
     pub fn streams(&self) -> Vec<StreamReport> {
         let imports = self.shared.imports().clone();
         let cores = self.shared.cores.iter().chain(&imports);
-        cores
-            .map(|c| StreamReport { id: c.info.id, cpu: c.info.cpu, books: c.books() })
-            .collect()
+        cores.map(|c| StreamReport { id: c.info.id, cpu: c.info.cpu, books: c.books() }).collect()
     }
 
     /// How full the fullest stream is: sub-buffers in use, of how many.

@@ -219,8 +219,21 @@ impl LogLevel {
             DebugProgram, DebugSystem, DebugUnit, Emergency, Error, Info, Notice, Warning,
         };
         [
-            Emergency, Alert, Critical, Error, Warning, Notice, Info, DebugSystem, DebugProgram,
-            DebugProcess, DebugModule, DebugUnit, DebugFunction, DebugLine, Debug,
+            Emergency,
+            Alert,
+            Critical,
+            Error,
+            Warning,
+            Notice,
+            Info,
+            DebugSystem,
+            DebugProgram,
+            DebugProcess,
+            DebugModule,
+            DebugUnit,
+            DebugFunction,
+            DebugLine,
+            Debug,
         ]
         .into_iter()
         .find(|l| *l as u64 == n)
@@ -424,9 +437,8 @@ mod tests {
     fn same_name_other_fields_is_another_class() {
         let classes = ClassRegistry::new();
         let a = classes.register(EventClass::new("e", vec![])).unwrap();
-        let b = classes
-            .register(EventClass::new("e", vec![Field::new("x", FieldType::U8)]))
-            .unwrap();
+        let b =
+            classes.register(EventClass::new("e", vec![Field::new("x", FieldType::U8)])).unwrap();
         assert_ne!(a, b);
         assert_eq!(classes.len(), 2);
     }

@@ -74,7 +74,11 @@ impl Cursor {
     /// # Errors
     /// See [`DecodeError`]; there is no going on after one.
     #[inline]
-    pub fn next(&mut self, content: &[u8], classes: &Classes) -> Result<Option<Record>, DecodeError> {
+    pub fn next(
+        &mut self,
+        content: &[u8],
+        classes: &Classes,
+    ) -> Result<Option<Record>, DecodeError> {
         let at = self.at;
         if at >= content.len() {
             return Ok(None);

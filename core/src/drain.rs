@@ -75,7 +75,9 @@ pub enum Notice {
     #[expect(missing_docs, reason = "named by the message")]
     Stalled { stream: u32, since: Duration },
     /// At the end a writer was still inside; that packet is not written.
-    #[error("stream {stream}: a writer never finished its record: a packet with {records} finished records is not written (they count as lost, wrap)")]
+    #[error(
+        "stream {stream}: a writer never finished its record: a packet with {records} finished records is not written (they count as lost, wrap)"
+    )]
     #[expect(missing_docs, reason = "named by the message")]
     PassedOver { stream: u32, records: u64 },
     /// The output left a memory unusable; another one was made.
@@ -83,7 +85,9 @@ pub enum Notice {
     #[expect(missing_docs, reason = "named by the message")]
     Retired { stream: u32 },
     /// … and none could be made.
-    #[error("stream {stream}: no memory in place of a retired one: {reason}; asked again every second")]
+    #[error(
+        "stream {stream}: no memory in place of a retired one: {reason}; asked again every second"
+    )]
     #[expect(missing_docs, reason = "named by the message")]
     NoMemory { stream: u32, reason: String },
 }
@@ -134,7 +138,8 @@ impl<B: Backend> Channel<B> {
                 continue;
             }
             self.wake.prepare();
-            let asked = control.stop.load(Ordering::Acquire) || control.flush.load(Ordering::Acquire);
+            let asked =
+                control.stop.load(Ordering::Acquire) || control.flush.load(Ordering::Acquire);
             if asked || (takes && self.streams.iter().any(Stream::has_packet)) {
                 self.wake.cancel();
                 continue;
@@ -231,9 +236,7 @@ impl<B: Backend> Channel<B> {
             if takes {
                 self.drain(notice, refill_at);
             }
-            if self.streams.iter().all(Stream::is_settled)
-                || Instant::now() >= deadline
-            {
+            if self.streams.iter().all(Stream::is_settled) || Instant::now() >= deadline {
                 break;
             }
             thread::sleep(Duration::from_millis(1));

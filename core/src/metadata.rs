@@ -162,7 +162,14 @@ stream {{
     // A reservation that was given up, in its three sizes: see `packet.rs`.
     let n = |ty: &str| format!("\t\t{ty} _n;\n\t\tuint8_t _bytes[_n];\n");
     for (k, fields) in [String::new(), n("uint8_t"), n("uint32_t")].iter().enumerate() {
-        write_event(out, "rbpipe:aborted", ClassId::FIRST_ABORTED + k as u32, stream.id, None, fields)?;
+        write_event(
+            out,
+            "rbpipe:aborted",
+            ClassId::FIRST_ABORTED + k as u32,
+            stream.id,
+            None,
+            fields,
+        )?;
     }
     for (index, class) in stream.classes.iter().enumerate() {
         let id = ClassId::from_index(index as u32).number();

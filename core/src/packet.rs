@@ -134,9 +134,8 @@ impl PacketHeader {
         bytes: &[u8],
         class_of: impl Fn(u32) -> Option<StreamClass>,
     ) -> Result<Self, HeaderError> {
-        let u32_at = |at: usize| {
-            bytes.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        };
+        let u32_at =
+            |at: usize| bytes.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let u64_at = |at: usize| {
             let b = bytes.get(at..at + 8)?;
             Some(u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))

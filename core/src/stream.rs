@@ -442,11 +442,7 @@ impl StreamCore {
     }
 
     #[cold]
-    fn reserve_slow(
-        &self,
-        layout: &mut impl Layout,
-        records: u64,
-    ) -> Result<Grant, WriteError> {
+    fn reserve_slow(&self, layout: &mut impl Layout, records: u64) -> Result<Grant, WriteError> {
         let lost = match self.frontend.reserve(layout) {
             Ok(reserved) => {
                 if let Some(closing) = reserved.closing {
@@ -458,10 +454,12 @@ impl StreamCore {
             Err(Refused::Closed) => return Err(WriteError::Closed),
             Err(Refused::Lost(lost)) => lost,
         };
-        if lost == Lost::Full && self.frontend.mode() == Mode::Block && !is_nested() {
-            if let Some(grant) = self.wait_for_space(layout) {
-                return Ok(grant);
-            }
+        if lost == Lost::Full
+            && self.frontend.mode() == Mode::Block
+            && !is_nested()
+            && let Some(grant) = self.wait_for_space(layout)
+        {
+            return Ok(grant);
         }
         // A record that does not fit is one record, whatever run it is part of.
         let records = if lost == Lost::TooBig { 1 } else { records };

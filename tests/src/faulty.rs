@@ -80,8 +80,8 @@ impl<M: Memory, O: Output<M>> Output<M> for FaultyOutput<M, O> {
                 self.output.write_packet(packet).await;
             }
             Fault::Stalled => self.held.push(packet),
-            Fault::Failing if self.taken % 3 == 0 => drop(packet),
-            Fault::Cancelled if self.taken % 2 == 0 => {
+            Fault::Failing if self.taken.is_multiple_of(3) => drop(packet),
+            Fault::Cancelled if self.taken.is_multiple_of(2) => {
                 let never = async move {
                     let _held = packet;
                     std::future::pending::<()>().await;

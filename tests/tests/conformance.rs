@@ -153,7 +153,8 @@ fn check_books(case: &Case, streams: &[StreamReport], offered: u64) -> Totals {
 fn check_trace(case: &Case, found: &Found, t: &Totals, backend: &str) {
     let what = format!("{backend} {case:?} {found:?} {t:?}");
     assert_eq!(found.records, t.written, "{what}");
-    let lossy = case.mode == Mode::Overwrite || matches!(case.fault, Fault::Failing | Fault::Cancelled);
+    let lossy =
+        case.mode == Mode::Overwrite || matches!(case.fault, Fault::Failing | Fault::Cancelled);
     if !lossy {
         assert_eq!(found.packets_lost, 0, "{what}");
         assert_eq!(found.aborted, t.aborted, "{what}");

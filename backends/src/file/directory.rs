@@ -116,8 +116,7 @@ impl Directory {
         let mut streams = Vec::new();
         for (place, member) in state.channels.iter().enumerate() {
             let classes = member.classes.all();
-            for class in StreamClass::ALL.into_iter().filter(|c| member.used[c.number() as usize])
-            {
+            for class in StreamClass::ALL.into_iter().filter(|c| member.used[c.number() as usize]) {
                 streams.push(StreamDescription {
                     id: (place * StreamClass::ALL.len()) as u32 + class.number(),
                     class,

@@ -95,14 +95,10 @@ sync = \"never\"          # never | close | a time: force to the disk once in ea
     type Memory = HeapMemory;
     type Output = FileOutput;
 
-    fn open(
-        config: Config,
-        plan: &ChannelPlan,
-        context: &Context,
-    ) -> Result<Self, BackendError> {
+    fn open(config: Config, plan: &ChannelPlan, context: &Context) -> Result<Self, BackendError> {
         let key = format!("trace directory {}", config.path.display());
-        let directory = context
-            .shared(&key, || Directory::open(&config.path, config.overwrite, context))?;
+        let directory =
+            context.shared(&key, || Directory::open(&config.path, config.overwrite, context))?;
         let identity = directory.join(plan);
         Ok(Self {
             heap: Heap::default(),

@@ -34,15 +34,8 @@ impl StreamFile {
     pub(super) fn create(directory: &Path, channel: &str, info: &StreamInfo) -> io::Result<Self> {
         let path = directory.join(format!("{channel}_{}", info.id));
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let mut this = Self {
-            file,
-            path,
-            end: 0,
-            allocated: 0,
-            step: FIRST_STEP,
-            plain: false,
-            dirty: false,
-        };
+        let mut this =
+            Self { file, path, end: 0, allocated: 0, step: FIRST_STEP, plain: false, dirty: false };
         let size = u64::from(info.class.header_size());
         let header = PacketHeader {
             uuid: info.identity.uuid,

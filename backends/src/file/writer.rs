@@ -172,13 +172,16 @@ impl Shared {
                 continue;
             }
             let wait = due.unwrap_or(Duration::from_secs(3600));
-            state =
-                self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// Writes what the stream has, without the lock.
-    fn serve<'a>(&'a self, mut state: MutexGuard<'a, State>, stream: usize) -> MutexGuard<'a, State> {
+    fn serve<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        stream: usize,
+    ) -> MutexGuard<'a, State> {
         let queue = &mut state.streams[stream];
         let mut file = queue.file.take();
         let mut packets: Vec<Packet<HeapMemory>> = Vec::new();
@@ -199,10 +202,11 @@ impl Shared {
             self.idle.notify_all();
         }
         let queue = &mut state.streams[stream];
-        if let (Sync::Every(t), Some(f)) = (self.sync, &file) {
-            if f.dirty && queue.next_sync.is_none() {
-                queue.next_sync = Some(Instant::now() + t);
-            }
+        if let (Sync::Every(t), Some(f)) = (self.sync, &file)
+            && f.dirty
+            && queue.next_sync.is_none()
+        {
+            queue.next_sync = Some(Instant::now() + t);
         }
         queue.file = file;
         if queue.packets.is_empty() {
@@ -308,9 +312,8 @@ impl Shared {
             let Some(stream) = due else {
                 let next = state.streams.iter().filter_map(|q| q.next_sync).min();
                 // A busy one is looked at when it is done.
-                let wait = next.map(|t| {
-                    t.saturating_duration_since(now).max(Duration::from_millis(1))
-                });
+                let wait =
+                    next.map(|t| t.saturating_duration_since(now).max(Duration::from_millis(1)));
                 return (state, wait);
             };
             let queue = &mut state.streams[stream];

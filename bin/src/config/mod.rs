@@ -78,10 +78,8 @@ pub struct ChannelConfig {
 /// # Errors
 /// All that is wrong.
 pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Problems>), Problems> {
-    let whole = |message: String| Problems {
-        texts: Texts::default(),
-        list: vec![Problem::whole(message)],
-    };
+    let whole =
+        |message: String| Problems { texts: Texts::default(), list: vec![Problem::whole(message)] };
     let shown = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|e| whole(format!("{shown}: cannot be read: {e}")))?;
     let text = String::from_utf8(bytes).map_err(|e| {
@@ -96,9 +94,7 @@ pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Prob
     let failed = problems.iter().any(|p| !p.warning);
     let problems = Problems { texts, list: problems };
     match config {
-        Some(config) if !failed => {
-            Ok((config, (!problems.list.is_empty()).then_some(problems)))
-        }
+        Some(config) if !failed => Ok((config, (!problems.list.is_empty()).then_some(problems))),
         _ => Err(problems),
     }
 }
@@ -413,15 +409,15 @@ impl Visit for ChooseBackend<'_, '_> {
         if self.default_reader {
             let g = self.plan.geometry;
             let header = g.header() as u32;
-            let with =
-                Geometry::new(g.subbuf_size(), g.subbuf_count(), B::READER_SUBBUFS, header);
+            let with = Geometry::new(g.subbuf_size(), g.subbuf_count(), B::READER_SUBBUFS, header);
             self.plan.geometry = with.unwrap_or(g);
         }
         let (path, span, places) = (table.path.clone(), table.span.clone(), table.places());
         let config = table.rest::<B::Config>(self.problems).filter(|config| {
             let checked = B::check(config, &self.plan);
             if let Err(p) = &checked {
-                let place = places.iter().find(|(k, _)| k == p.key).map_or(span, |(_, s)| s.clone());
+                let place =
+                    places.iter().find(|(k, _)| k == p.key).map_or(span, |(_, s)| s.clone());
                 let message = format!("`{path}.{}`: {}", p.key, p.message);
                 self.problems.push(Problem::at(place, message, ""));
             }
@@ -483,8 +479,7 @@ fn source(
             }
         }
     }
-    let mut choice =
-        ChooseSource { table: Some(t), wanted: type_name?, found: None, problems };
+    let mut choice = ChooseSource { table: Some(t), wanted: type_name?, found: None, problems };
     sources::for_each(&mut choice);
     let (type_name, config) = choice.found?;
     Some(SourceConfig { name, channels: places, type_name, config: config? })
@@ -507,7 +502,8 @@ impl VisitSource for ChooseSource<'_, '_> {
         let config = table.rest::<S::Config>(self.problems).filter(|config| {
             let checked = S::check(config);
             if let Err(p) = &checked {
-                let place = places.iter().find(|(k, _)| k == p.key).map_or(span, |(_, s)| s.clone());
+                let place =
+                    places.iter().find(|(k, _)| k == p.key).map_or(span, |(_, s)| s.clone());
                 let message = format!("`{path}.{}`: {}", p.key, p.message);
                 self.problems.push(Problem::at(place, message, ""));
             }

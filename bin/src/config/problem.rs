@@ -69,11 +69,8 @@ pub struct Problems {
 impl Problems {
     /// How it is shown on stderr: coloured on a terminal.
     pub fn for_stderr(&self) -> String {
-        let renderer = if std::io::stderr().is_terminal() {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
+        let renderer =
+            if std::io::stderr().is_terminal() { Renderer::styled() } else { Renderer::plain() };
         self.render(&renderer)
     }
 

@@ -120,9 +120,9 @@ impl<'m> StreamReader<'m> {
         self.next += header.packet_size;
         self.stream = self.metadata.streams.get(&header.stream_class_id);
         self.cursor = Cursor::new(header.stream_class.header_size() as usize, header.begin);
-        let gap = self.last_sequence.map_or(header.sequence, |last| {
-            header.sequence.wrapping_sub(last).wrapping_sub(1)
-        });
+        let gap = self
+            .last_sequence
+            .map_or(header.sequence, |last| header.sequence.wrapping_sub(last).wrapping_sub(1));
         // A sequence that goes back is another writer's, not 2^64 lost packets.
         let gap = if gap > u64::MAX / 2 { 0 } else { gap };
         let more = header.discarded.saturating_sub(self.discarded);
@@ -145,7 +145,8 @@ impl<'m> StreamReader<'m> {
             Ok(record) => record,
             Err(e) => {
                 let at = self.next.saturating_sub(self.header.map_or(0, |h| h.packet_size));
-                self.damage = Some(format!("in the packet at byte {at}: {e}; the rest is left out"));
+                self.damage =
+                    Some(format!("in the packet at byte {at}: {e}; the rest is left out"));
                 None
             }
         }

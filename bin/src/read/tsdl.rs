@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use rbpipe_core::class::{
-    Base, ClassId, EventClass, Field, FieldType, Integer, Label, LogLevel,
-};
+use rbpipe_core::class::{Base, ClassId, EventClass, Field, FieldType, Integer, Label, LogLevel};
 use rbpipe_core::decode::Classes;
 use rbpipe_core::packet::StreamClass;
 
@@ -357,9 +355,8 @@ impl Tokens {
             }
             "floating_point" => {
                 let all = self.assignments()?;
-                let is = |v: i128| {
-                    all.iter().any(|(k, t)| k == "mant_dig" && *t == Token::Number(v))
-                };
+                let is =
+                    |v: i128| all.iter().any(|(k, t)| k == "mant_dig" && *t == Token::Number(v));
                 match (is(24), is(53)) {
                     (true, _) => FieldType::Float32,
                     (_, true) => FieldType::Float64,
@@ -383,7 +380,11 @@ impl Tokens {
             match (key.as_str(), value) {
                 ("size", Token::Number(n @ (8 | 16 | 32 | 64))) => i.bits = n as u8,
                 ("align", Token::Number(n)) => {
-                    ensure!(n == 8, "line {}: an alignment that rbpipe does not write", self.line());
+                    ensure!(
+                        n == 8,
+                        "line {}: an alignment that rbpipe does not write",
+                        self.line()
+                    );
                 }
                 ("signed", Token::Word(w)) => i.signed = w == "true",
                 ("base", Token::Number(16)) => i.base = Base::Hexadecimal,
@@ -437,7 +438,10 @@ mod tests {
                 vec![
                     Field::new("event", FieldType::U16),
                     Field::new("_x", FieldType::Sequence(Box::new(FieldType::I64))),
-                    Field::new("comm", FieldType::Array(Box::new(FieldType::Integer(Integer::CHAR)), 16)),
+                    Field::new(
+                        "comm",
+                        FieldType::Array(Box::new(FieldType::Integer(Integer::CHAR)), 16),
+                    ),
                     Field::new("f", FieldType::Float32),
                     Field::new("g", FieldType::Float64),
                     Field::new("s", FieldType::String),
@@ -451,7 +455,10 @@ mod tests {
                             ],
                         ),
                     ),
-                    Field::new("h", FieldType::Integer(Integer::unsigned(64).base(Base::Hexadecimal))),
+                    Field::new(
+                        "h",
+                        FieldType::Integer(Integer::unsigned(64).base(Base::Hexadecimal)),
+                    ),
                 ],
             )
             .level(LogLevel::Notice)

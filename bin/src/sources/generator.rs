@@ -170,14 +170,7 @@ fn share(events: u64, writers: u32, writer: u32) -> u64 {
     each + u64::from(u64::from(writer) < rest)
 }
 
-fn record(
-    seed: u64,
-    writer: u32,
-    seq: u64,
-    bytes: &Bytes,
-    to: &Channels,
-    class: &Class,
-) -> bool {
+fn record(seed: u64, writer: u32, seq: u64, bytes: &Bytes, to: &Channels, class: &Class) -> bool {
     let payload = bytes.of(seed, writer, seq);
     let mut head = [0; 24];
     head[0..4].copy_from_slice(&writer.to_le_bytes());

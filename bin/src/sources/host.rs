@@ -68,12 +68,17 @@ interval = \"100 ms\"
 
 const CPU: [&str; 8] =
     ["user_ns", "nice_ns", "system_ns", "idle_ns", "iowait_ns", "irq_ns", "softirq_ns", "steal_ns"];
-const MEMORY: [&str; 8] = [
-    "total", "free", "available", "buffers", "cached", "shmem", "swap_total", "swap_free",
-];
+const MEMORY: [&str; 8] =
+    ["total", "free", "available", "buffers", "cached", "shmem", "swap_total", "swap_free"];
 const DISK: [&str; 5] = ["reads", "writes", "read_bytes", "written_bytes", "io_ms"];
 const NET: [&str; 8] = [
-    "rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "tx_bytes", "tx_packets", "tx_errors",
+    "rx_bytes",
+    "rx_packets",
+    "rx_errors",
+    "rx_dropped",
+    "tx_bytes",
+    "tx_packets",
+    "tx_errors",
     "tx_dropped",
 ];
 
@@ -104,7 +109,8 @@ impl<'a> Looks<'a> {
         Ok(Self {
             to,
             cpu: class("host:cpu", Some(Field::new("cpu", FieldType::U32)), &CPU)?,
-            load: to.class(&EventClass::new("host:load", load.into_iter().chain(counts).collect()))?,
+            load: to
+                .class(&EventClass::new("host:load", load.into_iter().chain(counts).collect()))?,
             memory: class("host:memory", None, &MEMORY)?,
             disk: class("host:disk", name(), &DISK)?,
             net: class("host:net", name(), &NET)?,

@@ -86,10 +86,7 @@ max_line = \"4 KiB\"
     fn run(config: Config, to: &Channels, stop: &Stop) -> anyhow::Result<()> {
         let class = to.class(&EventClass::new(
             "rbpipe:line",
-            vec![
-                Field::new("line", FieldType::String),
-                Field::new("origin", FieldType::String),
-            ],
+            vec![Field::new("line", FieldType::String), Field::new("origin", FieldType::String)],
         ))?;
         let mut lines = Splitter::new(config.max_line.0 as usize);
         let mut out = Out { to, class, origin: config.from.clone(), payload: Payload::default() };

@@ -8,11 +8,12 @@
 use super::commit::Closing;
 use super::position::FINALISED;
 use super::subbuf_id::SubBufferId;
+use super::{CONSUMED, DELIVERED};
 use super::{
     FACT_BEGIN, FACT_CONTENT_END, FACT_END, FACT_LOST, FACT_ORIGIN, Frontend, Geometry,
-    IMPORT_LAST, LAST_TIMESTAMP, Line, Lost, MemoryIndex, Mode, Position, TABLE, Timestamps, WRITE_POS,
+    IMPORT_LAST, LAST_TIMESTAMP, Line, Lost, MemoryIndex, Mode, Position, TABLE, Timestamps,
+    WRITE_POS,
 };
-use super::{CONSUMED, DELIVERED};
 use crate::sync::{Ordering, Primitives};
 
 /// What the seam knows and the frontend does not: times and sizes. Asked inside the retry
@@ -181,10 +182,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
                 }
                 // The closer's facts, before its one add.
                 self.close(g.index(old), old.plus(room), m.end, lost);
-                return Some(Ok(Reserved {
-                    grant: self.grant(old, 0, now, &m),
-                    closing: None,
-                }));
+                return Some(Ok(Reserved { grant: self.grant(old, 0, now, &m), closing: None }));
             }
         }
         let m = layout.measure(now, None, size - g.header());
@@ -247,9 +245,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     fn time(&self, layout: &mut impl Layout) -> u64 {
         match self.timestamps {
             Timestamps::Clock => layout.now(),
-            Timestamps::Given => {
-                layout.now().max(self.word(IMPORT_LAST).load(Ordering::Relaxed))
-            }
+            Timestamps::Given => layout.now().max(self.word(IMPORT_LAST).load(Ordering::Relaxed)),
         }
     }
 
