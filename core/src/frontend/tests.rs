@@ -1,1 +1,341 @@
+//! The frontend alone, one step after the other: near the wraps, at the edges of a
+//! sub-buffer, and LTTng's bug history, a test each.
 
+use std::cell::Cell;
+
+use super::*;
+use crate::memory::Publish;
+
+type Ring = Frontend<Box<[Line]>>;
+
+/// A record of so many bytes at a time of our choosing.
+struct One<'a>(u64, &'a Cell<u64>);
+
+impl Layout for One<'_> {
+    fn now(&mut self) -> u64 {
+        self.1.set(self.1.get() + 1);
+        self.1.get()
+    }
+    fn measure(&mut self, now: u64, _: Option<u64>, _: u64) -> Measure {
+        Measure { size: self.0, records: 1, end: now }
+    }
+}
+
+struct Bench {
+    ring: Ring,
+    clock: Cell<u64>,
+    spare: Vec<MemoryIndex>,
+}
+
+const SIZE: u64 = 64;
+const HEADER: u64 = 8;
+
+impl Bench {
+    fn at(mode: Mode, timestamps: Timestamps, lap: u64) -> Self {
+        let g = Geometry::small(SIZE, 4, 2, HEADER as u32).unwrap();
+        let lines: Box<[Line]> =
+            (0..Ring::lines_needed(g)).map(|_| Line::default()).collect();
+        let ring = Ring::new_at(lines, g, mode, timestamps, lap).unwrap();
+        let spare = vec![MemoryIndex::new(4), MemoryIndex::new(5)];
+        Self { ring, clock: Cell::new(1), spare }
+    }
+    fn new(mode: Mode) -> Self {
+        Self::at(mode, Timestamps::Clock, 0)
+    }
+    fn reserve(&self, size: u64) -> Result<Grant, Refused> {
+        let r = self.ring.reserve(&mut One(size, &self.clock))?;
+        self.deliver(r.closing);
+        Ok(r.grant)
+    }
+    fn deliver(&self, closing: Option<Closing>) {
+        if let Some(c) = closing {
+            let claimed = self.ring.claim(c);
+            self.ring.publish(claimed, Publish::Release);
+        }
+    }
+    fn commit(&self, grant: Grant) {
+        let closing = self.ring.commit(grant);
+        self.deliver(closing);
+    }
+    /// Writes, or counts the loss.
+    fn write(&self, size: u64) -> Option<Lost> {
+        match self.reserve(size) {
+            Ok(grant) => {
+                self.commit(grant);
+                None
+            }
+            Err(Refused::Lost(lost)) => {
+                self.ring.count_lost(lost, 1);
+                Some(lost)
+            }
+            Err(Refused::Closed) => panic!("closed"),
+        }
+    }
+    fn switch(&self) {
+        self.deliver(self.ring.switch(|| {
+            self.clock.set(self.clock.get() + 1);
+            self.clock.get()
+        }));
+    }
+    fn get(&mut self) -> Option<PacketFacts> {
+        let held = self.ring.get(*self.spare.last()?).ok()?;
+        self.spare.pop();
+        self.spare.insert(0, held.memory());
+        Some(*held.facts())
+    }
+}
+
+/// Laps whose positions pass 2^32, 2^40 and 2^63, the counters' 40 bits, the table's 32.
+fn laps_near_wraps() -> Vec<u64> {
+    let buffer = SIZE * 4;
+    let mut out = vec![0];
+    for bits in [32, 40, 42, 63] {
+        out.extend([(1u64 << bits) / buffer - 3, (1u64 << bits) / buffer - 1]);
+    }
+    out.push((1 << 32) - 2);
+    out
+}
+
+#[test]
+fn wrapping_changes_nothing() {
+    for mode in Mode::ALL {
+        for lap in laps_near_wraps() {
+            let mut b = Bench::at(mode, Timestamps::Clock, lap);
+            let (mut read, mut end) = (0, 0);
+            for turn in 0..40 {
+                for _ in 0..4 {
+                    assert_eq!(b.write(14), None, "lap {lap} turn {turn}");
+                }
+                b.switch();
+                let facts = b.get().unwrap_or_else(|| panic!("{mode:?} lap {lap} turn {turn}"));
+                assert_eq!((facts.records, facts.content), (4, HEADER + 4 * 14));
+                assert!(facts.begin >= end && facts.end >= facts.begin);
+                end = facts.end;
+                read += facts.records;
+            }
+            let books = b.ring.books();
+            assert_eq!((books.recorded, books.offered(), read), (160, 160, 160));
+        }
+    }
+}
+
+#[test]
+fn overwrite_keeps_the_newest_near_the_wraps_too() {
+    for lap in laps_near_wraps() {
+        let mut b = Bench::at(Mode::Overwrite, Timestamps::Clock, lap);
+        for _ in 0..1000 {
+            assert_eq!(b.write(14), None);
+        }
+        b.switch();
+        let (mut n, mut last) = (0, None);
+        while let Some(facts) = b.get() {
+            assert!(last.is_none_or(|l: u64| facts.sequence == l.wrapping_add(1)), "no gap (I8)");
+            last = Some(facts.sequence);
+            n += facts.records;
+        }
+        assert!(n >= 12, "lap {lap}: at least three of four sub-buffers, not {n} records");
+        assert_eq!(b.ring.books().recorded, 1000);
+    }
+}
+
+#[test]
+fn a_record_that_ends_at_the_boundary_is_its_own_closer() {
+    for first in 1..SIZE - HEADER {
+        let mut b = Bench::new(Mode::Discard);
+        b.write(first);
+        let rest = SIZE - HEADER - first;
+        b.write(rest);
+        let facts = b.get().expect("complete without anybody else");
+        assert_eq!((facts.content, facts.records), (SIZE, 2));
+        assert_eq!((facts.begin, facts.end), (2, 3 + u64::from(rest == 0)), "first {first}");
+    }
+    // Opener and closer at once.
+    let mut b = Bench::new(Mode::Discard);
+    b.write(SIZE - HEADER);
+    assert_eq!(b.get().map(|f| f.records), Some(1));
+    assert_eq!(b.write(SIZE - HEADER + 1), Some(Lost::TooBig));
+}
+
+#[test]
+fn discard_refuses_when_full_and_takes_again_after_a_get() {
+    let mut b = Bench::new(Mode::Discard);
+    let fit = (0..100).take_while(|_| b.write(14).is_none()).count();
+    assert_eq!(fit, 16);
+    assert_eq!(b.write(14), Some(Lost::Full));
+    assert!(b.get().is_some());
+    assert_eq!(b.write(14), None, "the place is free at once, whatever long the memory is out");
+}
+
+/// I11: a writer that stalls costs nothing until the ring comes round to it.
+#[test]
+fn a_stalled_writer_costs_only_what_must_pass_it() {
+    let mut b = Bench::new(Mode::Overwrite);
+    let stalled = b.reserve(14).unwrap();
+    let before = (0..100).take_while(|_| b.write(14).is_none()).count();
+    assert_eq!(before, 15, "the rest of the ring");
+    assert_eq!(b.write(14), Some(Lost::Wrap));
+    assert!(b.ring.oldest_undelivered().is_some());
+    b.commit(stalled);
+    assert_eq!(b.write(14), None);
+    b.switch();
+    assert!(b.get().is_some());
+}
+
+/// Nested reservations are committed inside out; the packet waits for the outer one.
+#[test]
+fn nested_writers_deliver_once_the_outer_one_commits() {
+    let mut b = Bench::new(Mode::Discard);
+    let outer = b.reserve(10).unwrap();
+    let inner = b.reserve(10).unwrap();
+    b.commit(inner);
+    b.switch();
+    assert!(b.get().is_none());
+    b.commit(outer);
+    assert_eq!(b.get().map(|f| f.records), Some(2));
+}
+
+/// lttng-ust e185cf4b: a nested wrap check must look at `write_pos` again. And the reader is
+/// asked about the position that it names (0bade047).
+#[test]
+fn get_tests_the_position_that_it_asked_for() {
+    let mut b = Bench::new(Mode::Overwrite);
+    for _ in 0..4 * 9 {
+        b.write(14);
+    }
+    let first = b.get().expect("the oldest that is left");
+    for _ in 0..4 * 4 {
+        b.write(14);
+    }
+    let next = b.get().expect("one that is not overwritten");
+    assert!(next.sequence > first.sequence + 1, "what passed in between is skipped");
+}
+
+/// lttng-ust 1b7b0501, 6c737d05: the end timestamp is the last reserve's, not the delivery's.
+#[test]
+fn end_timestamp_is_sampled_at_the_last_reserve() {
+    let mut b = Bench::new(Mode::Discard);
+    let late = b.reserve(14).unwrap();
+    b.switch();
+    let end = b.clock.get();
+    b.clock.set(1000);
+    b.commit(late);
+    assert_eq!(b.get().map(|f| f.end), Some(end));
+}
+
+/// lttng-ust f27b0770, f17f3fdf: sub-buffers complete out of order; their loss counts do not
+/// run backwards all the same.
+#[test]
+fn losses_are_sampled_per_sub_buffer() {
+    let mut b = Bench::new(Mode::Discard);
+    let held = b.reserve(14).unwrap();
+    b.write(SIZE); // too big: one loss while the first sub-buffer is open
+    for _ in 0..4 {
+        b.write(14);
+    }
+    b.write(SIZE);
+    b.switch();
+    b.commit(held);
+    let sums: Vec<u64> = std::iter::from_fn(|| b.get()).map(|f| f.lost).collect();
+    assert_eq!(sums, [1, 2]);
+}
+
+#[test]
+fn losses_after_the_last_packet_come_in_an_empty_one() {
+    let mut b = Bench::new(Mode::Discard);
+    while b.write(14).is_none() {}
+    b.write(14);
+    let closing = b.ring.finalise(|| 9999);
+    b.deliver(closing);
+    assert!(b.ring.empty_packet(|| 9999).is_none(), "no room: no loss is counted for it");
+    while b.get().is_some() {}
+    let closing = b.ring.empty_packet(|| 9999);
+    assert!(closing.is_some());
+    b.deliver(closing);
+    let facts = b.get().expect("the empty packet");
+    assert_eq!((facts.lost, facts.records, facts.content), (2, 0, HEADER));
+    assert!(b.ring.empty_packet(|| 9999).is_none(), "it is told once");
+    assert_eq!(b.reserve(1).err(), Some(Refused::Closed));
+}
+
+/// An empty sub-buffer is skipped (0bade047: a flush needs the same checks as a reserve).
+#[test]
+fn switching_an_empty_sub_buffer_does_nothing() {
+    let mut b = Bench::new(Mode::Overwrite);
+    b.switch();
+    b.write(14);
+    b.switch();
+    b.switch();
+    assert_eq!(b.get().map(|f| f.sequence), Some(1));
+    assert!(b.get().is_none());
+    b.write(14);
+    b.switch();
+    assert_eq!(b.get().map(|f| f.sequence), Some(2));
+}
+
+/// lttng-ust 81b931f1: an eager first packet header pins a page and marks the ring used.
+#[test]
+fn a_stream_that_nobody_used_has_nothing_to_read() {
+    let mut b = Bench::new(Mode::Overwrite);
+    let closing = b.ring.finalise(|| 1);
+    assert!(closing.is_none() && b.get().is_none() && b.ring.fill() == 0);
+}
+
+#[test]
+fn a_given_timestamp_that_goes_back_is_raised_and_a_switch_ends_at_the_last() {
+    struct At(u64);
+    impl Layout for At {
+        fn now(&mut self) -> u64 {
+            self.0
+        }
+        fn measure(&mut self, now: u64, _: Option<u64>, _: u64) -> Measure {
+            Measure { size: 14, records: 1, end: now }
+        }
+    }
+    let mut b = Bench::at(Mode::Discard, Timestamps::Given, 0);
+    for (time, expected) in [(100, 100), (50, 100), (120, 120)] {
+        let r = b.ring.reserve(&mut At(time)).unwrap();
+        assert_eq!(r.grant.time(), expected);
+        b.commit(r.grant);
+    }
+    let closing = b.ring.switch(|| panic!("no clock in such a stream"));
+    b.deliver(closing);
+    assert_eq!(b.get().map(|f| (f.begin, f.end)), Some((100, 120)));
+}
+
+/// I12: state that lies in shared memory is checked before it is trusted.
+#[test]
+fn attach_checks_what_it_finds() {
+    let b = Bench::new(Mode::Discard);
+    b.write(14);
+    let g = b.ring.geometry;
+    let attach = |lines: Box<[Line]>| Ring::attach(lines, g, Mode::Discard, Timestamps::Clock);
+    let Bench { ring, .. } = b;
+    let ring = attach(ring.lines).expect("what it made itself");
+    ring.cold(1, TABLE).store(2, Ordering::Relaxed); // the memory of sub-buffer 2
+    let lines = ring.lines;
+    assert_eq!(attach(lines).err(), Some(StateError::Table(2)));
+    let ring = Bench::new(Mode::Discard).ring;
+    ring.word(CONSUMED).store(1 << 20, Ordering::Relaxed);
+    assert_eq!(attach(ring.lines).err(), Some(StateError::Positions));
+    assert!(matches!(attach(Box::new([])).err(), Some(StateError::Lines { .. })));
+}
+
+/// The packed counter: a pass-over counts what was committed in a packet that is never
+/// delivered.
+#[test]
+fn a_writer_that_never_comes_back_is_passed_over_at_the_end() {
+    let mut b = Bench::new(Mode::Discard);
+    let _lost_for_ever = b.reserve(14).unwrap();
+    b.write(14);
+    b.write(14);
+    b.switch();
+    b.write(14);
+    let closing = b.ring.finalise(|| 99);
+    b.deliver(closing);
+    assert!(!b.ring.is_settled() && b.get().is_none());
+    assert_eq!(b.ring.pass_over_stalled(), Some((2, 14)));
+    assert_eq!(b.ring.pass_over_stalled(), None);
+    assert_eq!(b.get().map(|f| f.sequence), Some(2));
+    let books = b.ring.books();
+    assert_eq!((books.recorded, books.wrap), (1, 2));
+}

@@ -1,0 +1,311 @@
+//! Goal: what a stranger does works: a pipeline runs, its trace is read by `rbpipe read` and
+//! by babeltrace2 with the same result, and the books of the report agree with the trace.
+//! Method: the program itself, in a directory of its own.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rbpipe_tests::have;
+use rbpipe_tests::program::{balance, rbpipe, run, start};
+use serde_json::Value;
+
+const PYTHON: &str = "/usr/bin/python3";
+
+fn counts(dir: &Path, trace: &str) -> (u64, u64, u64) {
+    let out = rbpipe().current_dir(dir).args(["read", "--count", trace]).output().expect("runs");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let n = |key: &str| {
+        let line = text.lines().find(|l| l.starts_with(key)).expect(key);
+        line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect(key)
+    };
+    (n("events"), n("discarded"), n("packets_lost"))
+}
+
+/// babeltrace2's reading of a generator's trace, checksums and order proven.
+fn babeltrace(dir: &Path, trace: &str) -> Value {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("verify.py");
+    let out = Command::new(PYTHON).arg(script).arg(dir.join(trace)).output().expect("runs");
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{errors}");
+    serde_json::from_slice(&out.stdout).expect("JSON")
+}
+
+#[test]
+fn the_default_pipeline_works_twice() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let toml = include_str!("../../pipeline.toml").replace("\"10 s\"", "\"1 s\"");
+    for _ in 0..2 {
+        let (out, report) = run(dir.path(), &toml);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(0), "{said}");
+        assert!(said.contains("rbpipe read trace"), "it says how to look at it: {said}");
+        let channel = &report["channels"]["trace"];
+        balance(channel);
+        let read: u64 = report["sources"]
+            .as_object()
+            .expect("sources")
+            .values()
+            .filter_map(|s| s["read"].as_u64())
+            .sum();
+        assert_eq!(channel["offered"].as_u64(), Some(read));
+        assert_eq!(counts(dir.path(), "trace").0, channel["recorded"].as_u64().expect("n"));
+    }
+    let out = rbpipe().current_dir(dir.path()).args(["read", "trace"]).output().expect("runs");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    for name in ["host:cpu", "host:load", "host:memory", "host:net", "rbpipe:generated"] {
+        assert!(text.contains(name), "{name}");
+    }
+    if have("default pipeline", "babeltrace2", &["--version"]) {
+        let out = Command::new("babeltrace2")
+            .arg(dir.path().join("trace"))
+            .output()
+            .expect("babeltrace2 runs");
+        assert!(out.status.success());
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "", "no error and no warning");
+        assert_eq!(out.stdout.split(|b| *b == b'\n').count(), text.lines().count() + 1);
+    }
+}
+
+#[test]
+fn every_mode_and_kind_reads_the_same_in_babeltrace2() {
+    if !have("every_mode", PYTHON, &["-c", "import bt2"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut lossy = 0;
+    for mode in ["discard", "overwrite", "block"] {
+        for streams in ["per-cpu", "per-thread", "single"] {
+            for (size, count) in [("4 KiB", 2), ("64 KiB", 4), ("1 MiB", 2)] {
+                let toml = format!(
+                    r#"
+                    [source.g]
+                    type = "generator"
+                    rate = "max"
+                    events = 5000
+                    writers = 2
+                    payload = 11
+                    channel = "c"
+                    [channel.c]
+                    mode = "{mode}"
+                    streams = "{streams}"
+                    subbuf_size = "{size}"
+                    subbuf_count = {count}
+                    block_timeout = "20 s"
+                    [channel.c.backend]
+                    type = "file"
+                    path = "trace"
+                    overwrite = true
+                    "#
+                );
+                let (out, report) = run(dir.path(), &toml);
+                let said = String::from_utf8_lossy(&out.stderr).into_owned();
+                assert_eq!(out.status.code(), Some(0), "{said}");
+                let c = &report["channels"]["c"];
+                balance(c);
+                c["streams"].as_array().expect("streams").iter().for_each(balance);
+                assert_eq!(c["offered"], 5000);
+                let n = |path: &str| c.pointer(path).and_then(Value::as_u64).expect(path);
+                let lost = n("/lost/full") + n("/lost/wrap") + n("/lost/too_big");
+                lossy += u64::from(lost > 0);
+                let (events, discarded, packets) = counts(dir.path(), "trace");
+                let what = format!("{mode} {streams} {size}: {c}");
+                assert_eq!(events, n("/output/records"), "{what}");
+                assert_eq!(discarded, lost, "{what}");
+                assert!(mode != "block" || lost == 0, "{what}");
+                let theirs = babeltrace(dir.path(), "trace");
+                assert_eq!(theirs["events"].as_u64(), Some(events), "{what}");
+                assert_eq!(theirs["discarded"].as_u64(), Some(discarded), "{what}");
+                assert_eq!(theirs["packets_lost"].as_u64(), Some(packets), "{what}");
+            }
+        }
+    }
+    assert!(lossy > 0, "no run lost anything: the losses were not tested");
+}
+
+#[test]
+fn json_is_merged_by_time_and_has_the_fields() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (out, _) = run(
+        dir.path(),
+        r#"
+        source.a = {type = "generator", events = 300, rate = 3000, writers = 3, payload = 2, channel = ["x", "y"]}
+        channel.x = {streams = "per-thread", backend = {type = "file", path = "t"}}
+        channel.y = {streams = "per-cpu", backend = {type = "file", path = "t"}}
+        "#,
+    );
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    let read = ["read", "t", "--format", "json"];
+    let out = rbpipe().current_dir(dir.path()).args(read).output().expect("runs");
+    let (mut last, mut events) = (0, 0);
+    let mut cpus: BTreeMap<bool, u32> = BTreeMap::new();
+    for line in String::from_utf8_lossy(&out.stdout).lines() {
+        let e: Value = serde_json::from_str(line).expect("JSON");
+        let time = e["time"].as_u64().expect("time");
+        assert!(time >= last, "merged by time");
+        last = time;
+        events += 1;
+        *cpus.entry(e["cpu"].is_null()).or_default() += 1;
+        assert_eq!(e["name"], "rbpipe:generated");
+        assert_eq!(e["fields"]["_payload_length"], 2);
+        assert_eq!(e["fields"]["payload"].as_array().map(Vec::len), Some(2));
+    }
+    assert_eq!(events, 600, "every named channel gets the record");
+    assert_eq!(cpus.values().copied().collect::<Vec<_>>(), [300, 300]);
+}
+
+#[test]
+fn lines_keep_what_comes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("in"), b"plain\nbad \xff nul \0 end\n\nlast").expect("written");
+    let (out, report) = run(
+        dir.path(),
+        r#"
+        source.l = {type = "lines", from = "file:in", channel = "c"}
+        channel.c = {streams = "single", backend = {type = "file", path = "t"}}
+        "#,
+    );
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(report["sources"]["l"]["read"], 4);
+    let read = ["read", "t", "--format", "json"];
+    let out = rbpipe().current_dir(dir.path()).args(read).output().expect("runs");
+    let lines: Vec<String> = String::from_utf8_lossy(&out.stdout)
+        .lines()
+        .map(|l| serde_json::from_str::<Value>(l).expect("JSON"))
+        .map(|e| e["fields"]["line"].as_str().expect("a line").to_owned())
+        .collect();
+    assert_eq!(lines, ["plain", "bad \\xFF nul \\x00 end", "", "last"]);
+}
+
+#[test]
+fn a_signal_ends_it_with_everything_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let child = start(
+        dir.path(),
+        r#"
+        source.g = {type = "generator", rate = 20000, channel = "c"}
+        channel.c = {switch_timer = "20 ms", backend = {type = "file", path = "t"}}
+        "#,
+    );
+    std::thread::sleep(Duration::from_millis(400));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+    let out = child.wait_with_output().expect("it ends");
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = std::fs::read(dir.path().join("report.json")).expect("a report");
+    let report: Value = serde_json::from_slice(&text).expect("JSON");
+    let c = &report["channels"]["c"];
+    balance(c);
+    assert!(c["recorded"].as_u64() > Some(1000), "{c}");
+    assert_eq!(Some(counts(dir.path(), "t").0), c["recorded"].as_u64());
+}
+
+/// kill -9 at a random moment under load: what is there is whole, and `recover` makes a
+/// trace of it that others open.
+#[test]
+fn a_killed_pipeline_leaves_whole_packets() {
+    let rounds = if std::env::var_os("RBPIPE_LONG").is_some() { 100 } else { 8 };
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut with_events = 0;
+    for round in 0..rounds {
+        let _ = std::fs::remove_dir_all(dir.path().join("t"));
+        let _ = std::fs::remove_dir_all(dir.path().join("whole"));
+        let mut child = start(
+            dir.path(),
+            r#"
+            source.g = {type = "generator", rate = "max", writers = 2, payload = 40, channel = "c"}
+            channel.c = {subbuf_size = "16 KiB", backend = {type = "file", path = "t"}}
+            "#,
+        );
+        let begin = Instant::now();
+        while !dir.path().join("t/metadata").exists() && begin.elapsed().as_secs() < 10 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Another moment each round.
+        std::thread::sleep(Duration::from_micros(300 + round * 7919 % 90_000));
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        let (events, _, _) = counts(dir.path(), "t");
+        let args = ["recover", "t", "--out", "whole"];
+        let out = rbpipe().current_dir(dir.path()).args(args).output().expect("runs");
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        assert_eq!(counts(dir.path(), "whole").0, events, "recovered to the last record");
+        with_events += u64::from(events > 0);
+        if round < 2 && have("killed", "babeltrace2", &["--version"]) {
+            let out = Command::new("babeltrace2")
+                .args(["--component", "sink.utils.dummy"])
+                .arg(dir.path().join("whole"))
+                .output()
+                .expect("babeltrace2 runs");
+            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        }
+    }
+    assert!(with_events > rounds / 2, "most rounds were killed under load");
+}
+
+#[test]
+fn a_removed_directory_is_said_and_writing_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let child = start(
+        dir.path(),
+        r#"
+        pipeline.duration = "900 ms"
+        source.g = {type = "generator", rate = 5000, channel = "c"}
+        channel.c = {switch_timer = "20 ms", streams = "single", backend = {type = "file", path = "t"}}
+        "#,
+    );
+    std::thread::sleep(Duration::from_millis(300));
+    std::fs::remove_dir_all(dir.path().join("t")).expect("removed");
+    let out = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(said.matches("was removed while the pipeline runs").count(), 1, "{said}");
+    let (events, discarded, packets) = counts(dir.path(), "t");
+    assert!(events > 500 && packets > 0 && discarded == 0, "{events} {packets}");
+}
+
+#[test]
+fn a_directory_that_rbpipe_did_not_write_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let toml = r#"
+        source.g = {type = "generator", events = 5, channel = "c"}
+        channel.c.backend = {type = "file", path = "t", overwrite = true}
+        "#;
+    let t = dir.path().join("t");
+    std::fs::create_dir(&t).expect("made");
+    std::fs::write(t.join("diary"), "dear diary").expect("written");
+    for _ in 0..2 {
+        let (out, _) = run(dir.path(), toml);
+        assert_eq!(out.status.code(), Some(1));
+        assert!(t.join("diary").exists());
+        // A trace of ours with a stranger's file in it is left alone as well.
+        std::fs::write(t.join("metadata"), "/* CTF 1.8 */ tracer_name = \"rbpipe\"").expect("w");
+    }
+    std::fs::remove_file(t.join("diary")).expect("removed");
+    assert_eq!(run(dir.path(), toml).0.status.code(), Some(0));
+    // And without `overwrite` nothing of ours either.
+    let (out, _) = run(dir.path(), &toml.replace("overwrite = true", "overwrite = false"));
+    assert_eq!(out.status.code(), Some(1));
+}
+
+#[test]
+fn a_broken_pipe_is_success() {
+    let dir = tempfile::tempdir().expect("a directory");
+    run(
+        dir.path(),
+        r#"
+        source.g = {type = "generator", events = 20000, rate = "max", channel = "c"}
+        channel.c.mode = "block"
+        channel.c.backend = {type = "file", path = "t"}
+        "#,
+    );
+    let mut child = rbpipe()
+        .current_dir(dir.path())
+        .args(["read", "t"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("runs");
+    drop(child.stdout.take());
+    assert_eq!(child.wait().expect("ends").code(), Some(0));
+}
