@@ -512,3 +512,6 @@ impl VisitSource for ChooseSource<'_, '_> {
         self.found = Some((S::TYPE, config.map(|c| Box::new(c) as Box<dyn Any + Send>)));
     }
 }
+
+#[cfg(test)]
+mod tests;

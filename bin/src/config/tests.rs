@@ -1,0 +1,140 @@
+//! What people see when a configuration is wrong: a table of broken ones and the whole text
+//! (`errors.golden`; `RBPIPE_BLESS=1 cargo test -p rbpipe` writes it anew, to be read before
+//! it is committed). And: every sample, through the real reader.
+
+use std::fmt::Write;
+
+use super::*;
+
+fn errors(text: &str, sets: &[&str]) -> String {
+    let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+    let (mut texts, mut list) = (Texts::default(), Vec::new());
+    let config = parse("p.toml", text, "p", &sets, &mut texts, &mut list);
+    list.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
+    assert!(config.is_none() || list.iter().any(|p| !p.warning), "it is broken: {text}");
+    Problems { texts, list }.to_string()
+}
+
+/// A pipeline that is right, to be broken.
+const RIGHT: &str = r#"
+[source.g]
+type = "generator"
+channel = "c"
+[channel.c]
+mode = "discard"
+subbuf_size = "64 KiB"
+[channel.c.backend]
+type = "file"
+path = "t"
+"#;
+
+#[test]
+fn broken_configurations_are_told_in_full() {
+    let with = |from: &str, to: &str| {
+        assert!(RIGHT.contains(from), "{from}");
+        RIGHT.replace(from, to)
+    };
+    let cases: Vec<(&str, String, Vec<&str>)> = vec![
+        ("empty", String::new(), vec![]),
+        ("syntax", with("mode = \"discard\"", "mode = \"discard"), vec![]),
+        ("unknown table", format!("{RIGHT}\n[chanel.x]\n"), vec![]),
+        ("unknown key", with("mode", "mood"), vec![]),
+        ("unknown mode", with("discard", "overwite"), vec![]),
+        ("unknown backend", with("\"file\"", "\"fiel\""), vec![]),
+        ("unknown source", with("generator", "genrator"), vec![]),
+        ("unknown backend key", with("path = \"t\"", "path = \"t\"\nsink = 1"), vec![]),
+        ("missing backend key", with("path = \"t\"", ""), vec![]),
+        ("missing type", with("type = \"generator\"", ""), vec![]),
+        ("impossible size", with("64 KiB", "65 KiB"), vec![]),
+        ("no size", with("64 KiB", "64 kb"), vec![]),
+        ("impossible count", with("mode = \"discard\"", "subbuf_count = 3"), vec![]),
+        ("no such channel", with("channel = \"c\"", "channel = [\"c\", \"d\"]"), vec![]),
+        ("no unit", with("mode = \"discard\"", "switch_timer = 5"), vec![]),
+        ("wrong type", with("mode = \"discard\"", "prefault = \"yes\""), vec![]),
+        ("wrong rate", with("channel = \"c\"", "channel = \"c\"\nrate = \"fast\""), vec![]),
+        ("impossible writers", with("channel = \"c\"", "channel = \"c\"\nwriters = 0"), vec![]),
+        ("not in the environment", with("\"t\"", "\"${RBPIPE_NOT_SET}/t\""), vec![]),
+        ("two at once", with("discard", "x").replace("64 KiB", "1 B"), vec![]),
+        ("set: value", RIGHT.into(), vec!["channel.c.mode=newest"]),
+        ("set: key", RIGHT.into(), vec!["channel.c.moed=discard"]),
+        ("set: shape", RIGHT.into(), vec!["channel"]),
+    ];
+    let mut all = String::new();
+    for (name, text, sets) in &cases {
+        let _ = write!(all, "## {name}\n{}\n", errors(text, sets));
+    }
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/errors.golden");
+    if std::env::var_os("RBPIPE_BLESS").is_some() {
+        std::fs::write(golden, &all).unwrap();
+    }
+    assert_eq!(all, std::fs::read_to_string(golden).unwrap());
+}
+
+fn good(text: &str, sets: &[&str]) -> PipelineConfig {
+    let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+    let (mut texts, mut list) = (Texts::default(), Vec::new());
+    let config = parse("p.toml", text, "p", &sets, &mut texts, &mut list);
+    let problems = Problems { texts, list };
+    assert!(problems.list.is_empty(), "{problems}");
+    config.unwrap()
+}
+
+#[test]
+fn sets_are_laid_over_the_file() {
+    let c = good(
+        RIGHT,
+        &["channel.c.mode=overwrite", "channel.c.subbuf_count = 4", "pipeline.duration=3 s"],
+    );
+    assert_eq!(c.channels[0].plan.mode, Mode::Overwrite);
+    assert_eq!(c.channels[0].plan.geometry.subbuf_count(), 4);
+    assert_eq!(c.duration, Some(Duration::from_secs(3)));
+    assert_eq!(c.name, "p");
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let c = good(RIGHT, &[]);
+    let channel = &c.channels[0];
+    assert_eq!(channel.streams, Streams::PerCpu);
+    assert_eq!(channel.plan.geometry.subbuf_count(), 8);
+    assert_eq!(channel.block_timeout, Some(Duration::from_millis(100)));
+    assert_eq!(channel.switch_timer, Some(Duration::from_secs(1)));
+    assert_eq!(channel.read_timer, Some(Duration::from_millis(10)));
+    let c = good(RIGHT, &["channel.c.switch_timer=0 s", "channel.c.block_timeout=0 s"]);
+    assert_eq!((c.channels[0].switch_timer, c.channels[0].block_timeout), (None, None));
+}
+
+#[test]
+fn the_environment_fills_string_values_alone() {
+    // PATH is set wherever tests run.
+    let text = RIGHT.replace("\"t\"", "\"${PATH}x$${y}${RBPIPE_NOT_SET:-z}\"");
+    let c = good(&text, &[]);
+    let config = c.channels[0].config.downcast_ref::<rbpipe_backends::file::Config>().unwrap();
+    let expected = format!("{}x${{y}}z", std::env::var("PATH").unwrap());
+    assert_eq!(config.path.display().to_string(), expected);
+}
+
+#[test]
+fn every_sample_is_read_by_the_real_reader() {
+    struct Backends(Vec<&'static str>);
+    impl Visit for Backends {
+        fn visit<B: Backend>(&mut self) {
+            self.0.push(B::SAMPLE);
+        }
+    }
+    struct Sources(Vec<&'static str>);
+    impl VisitSource for Sources {
+        fn visit<S: Source>(&mut self) {
+            self.0.push(S::SAMPLE);
+        }
+    }
+    let (mut backends, mut all) = (Backends(Vec::new()), Sources(Vec::new()));
+    rbpipe_backends::for_each(&mut backends);
+    sources::for_each(&mut all);
+    for b in &backends.0 {
+        for s in &all.0 {
+            good(&format!("[source.s]\nchannel = \"c\"\n{s}\n[channel.c.backend]\n{b}"), &[]);
+        }
+    }
+    good(include_str!("../../../pipeline.toml"), &[]);
+}
