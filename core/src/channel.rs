@@ -260,10 +260,7 @@ impl Writer {
     /// See [`WriteError`].
     #[inline]
     pub fn record(&self, class: ClassId, payload: &[u8]) -> Result<(), WriteError> {
-        let mut r = self.reserve(class, payload.len())?;
-        r.write(payload);
-        r.commit();
-        Ok(())
+        self.core().record(class, payload)
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
+#[inline]
 fn read(id: ClockId) -> u64 {
     let t = clock_gettime(id);
     t.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(t.tv_nsec.cast_unsigned())

@@ -10,7 +10,6 @@
 
 use std::any::Any;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -524,6 +523,43 @@ impl StreamCore {
         class: ClassId,
         payload: usize,
     ) -> Result<Reservation<'_>, WriteError> {
+        // Before the reserve: a handler that comes in right after the compare-and-swap must
+        // find this thread inside.
+        let nested = Nested::enter();
+        let (grant, header) = self.reserve_one(class, payload)?;
+        let to = self.address(&grant);
+        // SAFETY: a grant is at least as long as the header that it was measured with.
+        unsafe { put_header(to, header, class.number(), grant.time()) };
+        let at = header.size();
+        Ok(Reservation { core: self, to, at, header, grant, done: false, _nested: nested })
+    }
+}
+
+impl StreamCore {
+    /// Reserves, writes and commits a payload that lies ready, without a [`Reservation`] in
+    /// between: nothing can panic there, so nothing needs to be given up.
+    #[inline(always)]
+    pub(crate) fn record(&self, class: ClassId, payload: &[u8]) -> Result<(), WriteError> {
+        let _nested = Nested::enter();
+        let (grant, header) = self.reserve_one(class, payload.len())?;
+        let to = self.address(&grant);
+        // SAFETY: the grant is as long as the header and the payload that it was measured
+        // with, and exclusive until its commit.
+        unsafe {
+            put_header(to, header, class.number(), grant.time());
+            let to = to.add(header.size() as usize);
+            ptr::copy_nonoverlapping(payload.as_ptr(), to, payload.len());
+        }
+        self.commit(grant);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn reserve_one(
+        &self,
+        class: ClassId,
+        payload: usize,
+    ) -> Result<(Grant, RecordHeader), WriteError> {
         if payload as u64 >= self.frontend.geometry().subbuf_size() {
             self.frontend.count_lost(Lost::TooBig, 1);
             return Err(WriteError::Lost(Lost::TooBig));
@@ -534,16 +570,8 @@ impl StreamCore {
             header: RecordHeader::Compact,
             origin: &self.origin,
         };
-        // Before the reserve: a handler that comes in right after the compare-and-swap must
-        // find this thread inside.
-        let nested = Nested::enter();
         let grant = self.reserve(&mut layout, 1)?;
-        let to = self.address(&grant);
-        let header = layout.header;
-        // SAFETY: a grant is at least as long as the header that it was measured with.
-        unsafe { put_header(to, header, class.number(), grant.time()) };
-        let at = header.size();
-        Ok(Reservation { core: self, to, at, header, grant, nested: ManuallyDrop::new(nested) })
+        Ok((grant, layout.header))
     }
 }
 
@@ -615,7 +643,9 @@ pub struct Reservation<'a> {
     at: u32,
     header: RecordHeader,
     grant: Grant,
-    nested: ManuallyDrop<Nested>,
+    /// The grant has been committed.
+    done: bool,
+    _nested: Nested,
 }
 
 impl Reservation<'_> {
@@ -655,13 +685,12 @@ impl Reservation<'_> {
         if self.remaining() > 0 {
             self.zero_rest();
         }
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: `this` is never used again, and being `ManuallyDrop` it does not drop the
-        // grant that is read out of it, nor the nesting a second time.
-        unsafe {
-            this.core.commit(ptr::read(&raw const this.grant));
-            ManuallyDrop::drop(&mut this.nested);
-        }
+        // Moved out before the drop at this function's end, which then only ends the nesting:
+        // the reservation itself is not moved once more on the way of every record.
+        self.done = true;
+        // SAFETY: `done` says that the grant is gone; nothing reads it after this.
+        let grant = unsafe { ptr::read(&raw const self.grant) };
+        self.core.commit(grant);
     }
 
     #[cold]
@@ -674,9 +703,18 @@ impl Reservation<'_> {
 }
 
 impl Drop for Reservation<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.done {
+            self.give_up();
+        }
+    }
+}
+
+impl Reservation<'_> {
     /// CTF 1.8 has no padding inside a packet: what was given up is told as an event.
     #[cold]
-    fn drop(&mut self) {
+    fn give_up(&mut self) {
         let header = self.header.size();
         let payload = self.grant.len() as u32 - header;
         let (class, n, length) = packet::aborted(payload);
@@ -688,13 +726,11 @@ impl Drop for Reservation<'_> {
         }
         // The bytes behind may be what the memory held before: readers hide them.
         self.core.frontend.count_aborted();
-        // SAFETY: this is the drop: neither field is used again, and `Grant` has no drop.
-        unsafe {
-            let mut grant = ptr::read(&raw const self.grant);
-            grant.give_up();
-            self.core.commit(grant);
-            ManuallyDrop::drop(&mut self.nested);
-        }
+        self.done = true;
+        // SAFETY: `done` says that the grant is gone; nothing reads it after this.
+        let mut grant = unsafe { ptr::read(&raw const self.grant) };
+        grant.give_up();
+        self.core.commit(grant);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Memory is the heap's. A packet's bytes go to its stream's file as they lie in the
 //! sub-buffer; nothing is converted. One write at a time for each file (it may carry several
-//! packets), several files at once, on threads of their own ([`writer`]): never on a
+//! packets), several files at once, on threads of their own (`writer.rs`): never on a
 //! runtime's worker and never on the drain.
 //!
 //! It does not rotate, compress or index; it does not retry a packet: a write that fails is
