@@ -43,10 +43,24 @@ fn main() -> ExitCode {
         Some(Command::Check(args)) => check(&args),
         Some(Command::Backends { name }) => list("backend", &backends(), name.as_deref()),
         Some(Command::Sources { name }) => list("source", &sources_list(), name.as_deref()),
-        Some(Command::Read(args)) => done(read::run(&args, &mut io::stdout().lock())),
+        Some(Command::Read(args)) => done(read::run(&args, &mut raw_stdout())),
         Some(Command::Recover(args)) => done(recover::run(&args)),
     };
     ExitCode::from(code)
+}
+
+/// stdout without std's line buffer: `read` gathers what it writes itself.
+fn raw_stdout() -> impl Write {
+    struct Raw(io::Stdout);
+    impl Write for Raw {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(rustix::io::write(&self.0, bytes)?)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    Raw(io::stdout())
 }
 
 /// The exit code of a command that prints; a reader that went away is no failure.

@@ -25,6 +25,7 @@ impl Classes {
         Self { list: list.collect() }
     }
     /// The class at this place.
+    #[inline]
     #[must_use]
     pub fn get(&self, place: usize) -> Option<&Arc<EventClass>> {
         self.list.get(place).map(|(c, _)| c)
@@ -170,6 +171,7 @@ pub enum Value<'a> {
 }
 
 /// The first value of type `ty` in `bytes`, and the bytes after it.
+#[inline]
 #[must_use]
 pub fn value<'a>(ty: &'a FieldType, bytes: &'a [u8]) -> Option<(Value<'a>, &'a [u8])> {
     match ty {

@@ -10,7 +10,7 @@ mod tsdl;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -104,10 +104,9 @@ pub fn run(args: &ReadArgs, out: &mut impl Write) -> anyhow::Result<()> {
         write!(out, "events {events}\ndiscarded {discarded}\npackets_lost {lost}\n")?;
         out.flush()?;
     } else {
-        let mut out = BufWriter::with_capacity(256 << 10, out);
         let mut printer = Printer::new(args.format, metadata.clock_offset);
-        merge(&mut streams, &mut out, &mut printer, &mut aborted)?;
-        out.flush()?;
+        merge(&mut streams, out, &mut printer, &mut aborted)?;
+        printer.flush(out)?;
     }
     for s in streams.iter().filter(|s| s.damage.is_some()) {
         let damage = s.damage.as_deref().unwrap_or_default();

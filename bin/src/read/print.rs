@@ -1,15 +1,21 @@
 //! How events are printed: text for people, JSON for programs.
 //!
-//! Written for speed: one reused buffer, no allocation and no formatting machinery for
-//! integers; the seconds' text is made once per second of the trace.
+//! Written for speed: events are put one after the other into one buffer, what is the same
+//! for all events of a class is made once ([`Plan`]), integers go without the formatting
+//! machinery, and the seconds' text is made once per second of the trace.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
+use std::sync::Arc;
 
-use rbpipe_core::class::{Base, FieldType, Integer};
+use rbpipe_core::class::{Base, EventClass, FieldType, Integer};
 use rbpipe_core::decode::{Record, Value, value};
 use rbpipe_core::packet::StreamClass;
 
 use super::{Format, StreamReader};
+
+/// Bytes that are gathered before they are written.
+const BUFFER: usize = 256 << 10;
 
 /// Prints events.
 pub struct Printer {
@@ -19,6 +25,60 @@ pub struct Printer {
     second: u64,
     second_text: [u8; 8],
     last: Option<u64>,
+    plans: Vec<Plan>,
+    /// Where a class's plan is, by stream class and place.
+    places: HashMap<(u32, usize), usize>,
+    /// The last one asked for: events come in runs.
+    recent: ((u32, usize), usize),
+}
+
+/// What is the same for all events of a class.
+struct Plan {
+    class: Arc<EventClass>,
+    /// Before the first value that changes.
+    head: Vec<u8>,
+    /// Before each field's value, what stands before its length if it is a sequence.
+    fields: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Plan {
+    fn new(class: &Arc<EventClass>, json: bool, stream: StreamClass) -> Self {
+        let mut head = Vec::new();
+        if json {
+            head.extend_from_slice(b",\"name\":");
+            json_text(&mut head, class.name.as_bytes());
+            head.extend_from_slice(b",\"fields\":{");
+        } else {
+            head.extend_from_slice(class.name.as_bytes());
+            head.extend_from_slice(match stream {
+                StreamClass::Cpu => b": { cpu_id = ",
+                StreamClass::Thread => b": { tid = ",
+                StreamClass::Plain => b": { ",
+            });
+        }
+        let fields = class.fields.iter().enumerate().map(|(i, field)| {
+            let comma: &str = match (i, json) {
+                (0, _) => "",
+                (_, true) => ",",
+                (_, false) => ", ",
+            };
+            // Field names are C identifiers: nothing to escape.
+            let name = |comma: &str, name: &str| {
+                if json {
+                    format!("{comma}\"{name}\":").into_bytes()
+                } else {
+                    format!("{comma}{name} = ").into_bytes()
+                }
+            };
+            if matches!(field.ty, FieldType::Sequence(_)) {
+                let after = if json { "," } else { ", " };
+                (name(comma, &format!("_{}_length", field.name)), name(after, &field.name))
+            } else {
+                (Vec::new(), name(comma, &field.name))
+            }
+        });
+        Self { class: Arc::clone(class), head, fields: fields.collect() }
+    }
 }
 
 impl Printer {
@@ -27,11 +87,43 @@ impl Printer {
         Self {
             format,
             offset,
-            line: Vec::with_capacity(4096),
+            line: Vec::with_capacity(BUFFER + 4096),
             second: u64::MAX,
             second_text: *b"00:00:00",
             last: None,
+            plans: Vec::new(),
+            places: HashMap::new(),
+            recent: ((0, usize::MAX), 0),
         }
+    }
+
+    /// Writes what is gathered.
+    pub fn flush(&mut self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&self.line)?;
+        self.line.clear();
+        out.flush()
+    }
+
+    fn flush_if_full(&mut self, out: &mut impl Write) -> io::Result<()> {
+        if self.line.len() >= BUFFER {
+            out.write_all(&self.line)?;
+            self.line.clear();
+        }
+        Ok(())
+    }
+
+    /// The place of the plan of this class.
+    fn plan(&mut self, key: (u32, usize), class: &Arc<EventClass>, stream: StreamClass) -> usize {
+        if self.recent.0 != key {
+            let json = self.format == Format::Json;
+            let plans = &mut self.plans;
+            let place = *self.places.entry(key).or_insert_with(|| {
+                plans.push(Plan::new(class, json, stream));
+                plans.len() - 1
+            });
+            self.recent = (key, place);
+        }
+        self.recent.1
     }
 
     /// Tells in the text, in its place, what a packet says is missing before it.
@@ -40,7 +132,6 @@ impl Printer {
         if self.format != Format::Text || events + packets == 0 {
             return Ok(());
         }
-        self.line.clear();
         self.line.extend_from_slice(b"!lost ");
         if events > 0 {
             number(&mut self.line, events);
@@ -57,7 +148,7 @@ impl Printer {
             number(&mut self.line, header.origin.into());
         }
         self.line.extend_from_slice(b")\n");
-        out.write_all(&self.line)
+        self.flush_if_full(out)
     }
 
     /// Prints an event.
@@ -68,9 +159,11 @@ impl Printer {
         record: &Record,
     ) -> io::Result<()> {
         let (Some(header), Some(stream)) = (s.header(), s.stream()) else { return Ok(()) };
-        let Some(class) = record.class.and_then(|c| stream.classes.get(c)) else { return Ok(()) };
+        let Some(place) = record.class else { return Ok(()) };
+        let Some(class) = stream.classes.get(place) else { return Ok(()) };
+        let key = (header.stream_class_id, place);
+        let plan = self.plan(key, class, header.stream_class);
         let time = record.time.wrapping_add(self.offset);
-        self.line.clear();
         let json = self.format == Format::Json;
         if json {
             self.line.extend_from_slice(b"{\"time\":");
@@ -83,41 +176,28 @@ impl Printer {
             } else {
                 self.line.extend_from_slice(b"null");
             }
-            self.line.extend_from_slice(b",\"name\":");
-            json_text(&mut self.line, class.name.as_bytes());
-            self.line.extend_from_slice(b",\"fields\":{");
         } else {
             self.stamp(time);
-            self.line.extend_from_slice(class.name.as_bytes());
-            self.line.extend_from_slice(b":");
-            match header.stream_class {
-                StreamClass::Cpu => self.line.extend_from_slice(b" { cpu_id = "),
-                StreamClass::Thread => self.line.extend_from_slice(b" { tid = "),
-                StreamClass::Plain => {}
-            }
-            if header.stream_class != StreamClass::Plain {
-                number(&mut self.line, header.origin.into());
-                self.line.extend_from_slice(b" },");
-            }
-            self.line.extend_from_slice(b" { ");
+        }
+        let (line, plan) = (&mut self.line, &self.plans[plan]);
+        line.extend_from_slice(&plan.head);
+        if !json && header.stream_class != StreamClass::Plain {
+            number(line, header.origin.into());
+            line.extend_from_slice(b" }, { ");
         }
         let mut rest = s.bytes(record.payload);
-        for (i, field) in class.fields.iter().enumerate() {
-            if i > 0 {
-                self.line.extend_from_slice(if json { b"," } else { b", " });
-            }
-            if let (FieldType::Sequence(_), Some(n)) = (&field.ty, rest.first_chunk::<4>()) {
-                name(&mut self.line, json, "_", &field.name, "_length");
-                number(&mut self.line, u32::from_le_bytes(*n).into());
-                self.line.extend_from_slice(if json { b"," } else { b", " });
+        for (field, (length, name)) in plan.class.fields.iter().zip(&plan.fields) {
+            if let (false, Some(n)) = (length.is_empty(), rest.first_chunk::<4>()) {
+                line.extend_from_slice(length);
+                number(line, u32::from_le_bytes(*n).into());
             }
             let Some((v, next)) = value(&field.ty, rest) else { break };
             rest = next;
-            name(&mut self.line, json, "", &field.name, "");
-            put(&mut self.line, json, &v);
+            line.extend_from_slice(name);
+            put(line, json, &v);
         }
-        self.line.extend_from_slice(if json { b"}}\n" } else { b" }\n" });
-        out.write_all(&self.line)
+        line.extend_from_slice(if json { b"}}\n" } else { b" }\n" });
+        self.flush_if_full(out)
     }
 
     /// `[HH:MM:SS.nnnnnnnnn] (+S.nnnnnnnnn) `, UTC.
@@ -146,18 +226,6 @@ impl Printer {
         }
         self.line.extend_from_slice(b") ");
     }
-}
-
-#[inline]
-fn name(out: &mut Vec<u8>, json: bool, before: &str, name: &str, after: &str) {
-    // Field names are C identifiers: nothing to escape.
-    if json {
-        out.push(b'"');
-    }
-    out.extend_from_slice(before.as_bytes());
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(after.as_bytes());
-    out.extend_from_slice(if json { b"\":" } else { b" = " });
 }
 
 fn put(out: &mut Vec<u8>, json: bool, v: &Value<'_>) {
@@ -221,7 +289,14 @@ fn elements(out: &mut Vec<u8>, json: bool, element: &FieldType, bytes: &[u8]) {
 
 fn based(out: &mut Vec<u8>, v: u64, i: Integer) {
     let _ = match i.base {
-        Base::Hexadecimal => write!(out, "{v:#x}"),
+        Base::Hexadecimal => {
+            out.extend_from_slice(b"0x");
+            let digits = (64 - v.leading_zeros()).div_ceil(4).max(1);
+            out.extend(
+                (0..digits).rev().map(|d| b"0123456789abcdef"[(v >> (4 * d) & 15) as usize]),
+            );
+            Ok(())
+        }
         Base::Octal => write!(out, "0{v:o}"),
         Base::Binary => write!(out, "{v:#b}"),
         Base::Decimal => write!(out, "{v}"),
@@ -236,7 +311,6 @@ fn signed(out: &mut Vec<u8>, v: i64) {
 }
 
 /// A number in decimal.
-#[inline]
 fn number(out: &mut Vec<u8>, mut v: u64) {
     if v < 10 {
         out.push(b'0' + v as u8);
@@ -244,21 +318,41 @@ fn number(out: &mut Vec<u8>, mut v: u64) {
     }
     let mut digits = [0; 20];
     let mut at = digits.len();
-    while v > 0 {
+    while v >= 100 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[(v % 100) as usize]);
+        v /= 100;
+    }
+    if v >= 10 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[v as usize]);
+    } else {
         at -= 1;
-        digits[at] = b'0' + (v % 10) as u8;
-        v /= 10;
+        digits[at] = b'0' + v as u8;
     }
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Nine digits.
-fn nine(out: &mut Vec<u8>, mut v: u64) {
-    let mut digits = [b'0'; 9];
-    for d in digits.iter_mut().rev() {
-        *d = b'0' + (v % 10) as u8;
-        v /= 10;
+/// 00 to 99: two digits for one division.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut n = 0;
+    while n < 100 {
+        pairs[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
+        n += 1;
     }
+    pairs
+};
+
+/// Nine digits of a number below 10^9.
+fn nine(out: &mut Vec<u8>, v: u64) {
+    let mut v = v as u32;
+    let mut digits = [0; 9];
+    for at in [7, 5, 3, 1] {
+        digits[at..at + 2].copy_from_slice(&PAIRS[(v % 100) as usize]);
+        v /= 100;
+    }
+    digits[0] = b'0' + (v % 10) as u8;
     out.extend_from_slice(&digits);
 }
 
