@@ -11,7 +11,33 @@ use crate::packet::{COMPACT_HEADER, COMPACT_TIME_BITS, EXTENDED, EXTENDED_HEADER
 /// The event classes that records are read with, in the order of their ids.
 #[derive(Clone, Debug, Default)]
 pub struct Classes {
-    list: Vec<(Arc<EventClass>, Option<usize>)>,
+    list: Vec<(Arc<EventClass>, Box<[Part]>)>,
+}
+
+/// A part of a payload, as far as its size goes; neighbours of fixed size are one part.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Fixed(usize),
+    Text,
+    /// A count, and elements of this size.
+    Sequence(usize),
+}
+
+fn parts(class: &EventClass) -> Box<[Part]> {
+    let mut out: Vec<Part> = Vec::new();
+    for field in &class.fields {
+        let part = match &field.ty {
+            FieldType::String => Part::Text,
+            FieldType::Sequence(element) => Part::Sequence(element.fixed_size().unwrap_or(0)),
+            // An array too long for an address is longer than any payload.
+            fixed => Part::Fixed(fixed.fixed_size().unwrap_or(usize::MAX)),
+        };
+        match (out.last_mut(), part) {
+            (Some(Part::Fixed(sum)), Part::Fixed(n)) => *sum = sum.saturating_add(n),
+            _ => out.push(part),
+        }
+    }
+    out.into()
 }
 
 impl Classes {
@@ -19,8 +45,8 @@ impl Classes {
     #[must_use]
     pub fn new(classes: impl IntoIterator<Item = Arc<EventClass>>) -> Self {
         let list = classes.into_iter().map(|c| {
-            let size = c.fixed_size();
-            (c, size)
+            let parts = parts(&c);
+            (c, parts)
         });
         Self { list: list.collect() }
     }
@@ -109,13 +135,8 @@ impl Cursor {
         let rest = content.get(payload..).ok_or(cut)?;
         let (class, size) = match ClassId::index(id) {
             Some(place) => {
-                let (class, fixed) =
-                    classes.list.get(place).ok_or(DecodeError::Class { at, id })?;
-                let size = match fixed {
-                    Some(size) => Some(*size),
-                    None => payload_size(class, rest),
-                };
-                (Some(place), size)
+                let (_, parts) = classes.list.get(place).ok_or(DecodeError::Class { at, id })?;
+                (Some(place), payload_size(parts, rest))
             }
             None => (None, aborted_size(id, rest)),
         };
@@ -138,19 +159,18 @@ fn length(bytes: &[u8]) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(n)).ok()
 }
 
-fn payload_size(class: &EventClass, mut rest: &[u8]) -> Option<usize> {
-    let whole = rest.len();
-    for field in &class.fields {
-        let size = match &field.ty {
-            FieldType::String => rest.iter().position(|b| *b == 0)? + 1,
-            FieldType::Sequence(element) => {
-                length(rest)?.checked_mul(element.fixed_size()?)?.checked_add(4)?
-            }
-            fixed => fixed.fixed_size()?,
+#[inline]
+fn payload_size(parts: &[Part], bytes: &[u8]) -> Option<usize> {
+    let mut at = 0usize;
+    for part in parts {
+        let size = match part {
+            Part::Fixed(size) => *size,
+            Part::Text => bytes.get(at..)?.iter().position(|b| *b == 0)? + 1,
+            Part::Sequence(size) => length(bytes.get(at..)?)?.checked_mul(*size)?.checked_add(4)?,
         };
-        rest = rest.get(size..)?;
+        at = at.checked_add(size)?;
     }
-    Some(whole - rest.len())
+    Some(at)
 }
 
 /// The value of a field.
@@ -223,12 +243,18 @@ fn elements<'a>(
     Some((value, rest))
 }
 
+/// An unsigned integer of 1, 2, 4 or 8 bytes, and the bytes after it.
 #[inline]
-fn raw(size: usize, bytes: &[u8]) -> Option<(u64, &[u8])> {
+#[must_use]
+pub fn raw(size: usize, bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (mine, rest) = bytes.split_at_checked(size)?;
-    let mut all = [0; 8];
-    all.get_mut(..size)?.copy_from_slice(mine);
-    Some((u64::from_le_bytes(all), rest))
+    let v = match *mine {
+        [a] => a.into(),
+        [a, b] => u16::from_le_bytes([a, b]).into(),
+        [a, b, c, d] => u32::from_le_bytes([a, b, c, d]).into(),
+        _ => u64::from_le_bytes(mine.try_into().ok()?),
+    };
+    Some((v, rest))
 }
 
 fn extend(raw: u64, bits: u8) -> i64 {

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use rbpipe_core::class::{Base, EventClass, FieldType, Integer};
-use rbpipe_core::decode::{Record, Value, value};
+use rbpipe_core::decode::{Record, Value, raw, value};
 use rbpipe_core::packet::StreamClass;
 
 use super::{Format, StreamReader};
@@ -191,9 +191,20 @@ impl Printer {
                 line.extend_from_slice(length);
                 number(line, u32::from_le_bytes(*n).into());
             }
+            line.extend_from_slice(name);
+            // Most fields, without a `Value` in between.
+            if let FieldType::Integer(i @ Integer { signed: false, .. }) = &field.ty {
+                let Some((v, next)) = raw(i.size(), rest) else { break };
+                rest = next;
+                if json || i.base == Base::Decimal {
+                    number(line, v);
+                } else {
+                    based(line, v, *i);
+                }
+                continue;
+            }
             let Some((v, next)) = value(&field.ty, rest) else { break };
             rest = next;
-            line.extend_from_slice(name);
             put(line, json, &v);
         }
         line.extend_from_slice(if json { b"}}\n" } else { b" }\n" });
@@ -264,13 +275,22 @@ fn put(out: &mut Vec<u8>, json: bool, v: &Value<'_>) {
 fn elements(out: &mut Vec<u8>, json: bool, element: &FieldType, bytes: &[u8]) {
     let comma: &[u8] = if json { b"," } else { b", " };
     out.extend_from_slice(if json { b"[" } else { b"[ " });
-    let plain = FieldType::U8;
-    if *element == plain {
+    if let FieldType::Integer(Integer { bits: 8, signed: false, base: Base::Decimal, .. }) = element
+    {
+        // Bytes, the longest fields there are: room once, then no more checks.
+        out.reserve(bytes.len() * 5);
         for (i, b) in bytes.iter().enumerate() {
             if i > 0 {
                 out.extend_from_slice(comma);
             }
-            number(out, (*b).into());
+            match *b {
+                b @ 0..10 => out.push(b'0' + b),
+                b @ 10..100 => out.extend_from_slice(&PAIRS[b as usize]),
+                b => {
+                    out.push(b'0' + b / 100);
+                    out.extend_from_slice(&PAIRS[(b % 100) as usize]);
+                }
+            }
         }
     } else {
         let mut rest = bytes;
