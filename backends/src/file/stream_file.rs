@@ -31,19 +31,27 @@ pub(super) struct StreamFile {
 impl StreamFile {
     /// Makes the file. It begins with an empty packet with sequence number 0, at the
     /// stream's start, so that losses before the first data packet are told in full.
-    pub(super) fn create(directory: &Path, channel: &str, info: &StreamInfo) -> io::Result<Self> {
+    /// `first`: when the first data packet begins; records that bring their own time may be
+    /// older than the stream that they come into.
+    pub(super) fn create(
+        directory: &Path,
+        channel: &str,
+        info: &StreamInfo,
+        first: u64,
+    ) -> io::Result<Self> {
         let path = directory.join(format!("{channel}_{}", info.id));
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
         let mut this =
             Self { file, path, end: 0, allocated: 0, step: FIRST_STEP, plain: false, dirty: false };
         let size = u64::from(info.class.header_size());
+        let start = info.start.min(first);
         let header = PacketHeader {
             uuid: info.identity.uuid,
             stream_class: info.class,
             stream_class_id: info.identity.first_stream_class + info.class.number(),
             stream_id: info.identity.first_stream + u64::from(info.id),
-            begin: info.start,
-            end: info.start,
+            begin: start,
+            end: start,
             content_size: size,
             packet_size: packet_size(size),
             sequence: 0,

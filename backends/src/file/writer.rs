@@ -222,8 +222,8 @@ impl Shared {
     fn write(&self, file: &mut Option<StreamFile>, packets: Vec<Packet<HeapMemory>>) {
         let Some(first) = packets.first() else { return };
         let info = Arc::clone(first.stream());
-        let count = packets.len();
-        let result = self.opened(file, &info).and_then(|file| {
+        let (count, begin) = (packets.len(), first.facts().begin);
+        let result = self.opened(file, &info, begin).and_then(|file| {
             self.directory.describe(info.identity, info.class)?;
             let bytes: Vec<&[u8]> = packets.iter().map(Packet::bytes).collect();
             Ok(file.append(&bytes))
@@ -250,6 +250,7 @@ impl Shared {
         &self,
         file: &'f mut Option<StreamFile>,
         info: &rbpipe_core::backend::StreamInfo,
+        begin: u64,
     ) -> io::Result<&'f mut StreamFile> {
         if file.as_ref().is_some_and(StreamFile::is_gone) {
             tracing::warn!(
@@ -263,7 +264,7 @@ impl Shared {
             if !self.directory.is_there() {
                 self.directory.restore()?;
             }
-            *file = Some(StreamFile::create(self.directory.path(), &self.channel, info)?);
+            *file = Some(StreamFile::create(self.directory.path(), &self.channel, info, begin)?);
         }
         file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
     }

@@ -1,0 +1,225 @@
+//! Goal: what the format promises holds for records of every type, names that are keywords,
+//! gaps longer than a compact time, and records that bring their own time, in babeltrace2's
+//! reading. Method: a trace made in-process, read back by bytes and by babeltrace2.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rbpipe_backends::file;
+use rbpipe_core::backend::{Backend, ChannelPlan, Context};
+use rbpipe_core::channel::{Channel, ChannelOptions, Streams};
+use rbpipe_core::class::{
+    Base, ClassRegistry, EventClass, Field, FieldType, Integer, Label, LogLevel,
+};
+use rbpipe_core::drain::Control;
+use rbpipe_core::frontend::{Geometry, Mode};
+use rbpipe_core::stream::GivenRecord;
+use rbpipe_tests::{have, records};
+
+struct Made {
+    dir: tempfile::TempDir,
+    classes: Arc<ClassRegistry>,
+    channel: Channel<file::File>,
+}
+
+fn make(streams: Streams) -> Made {
+    let dir = tempfile::tempdir().expect("a directory");
+    let classes = Arc::new(ClassRegistry::new());
+    let plan = ChannelPlan {
+        name: "c".into(),
+        geometry: Geometry::new(4096, 4, 2, 84).expect("a geometry"),
+        mode: Mode::Block,
+        classes: Arc::clone(&classes),
+    };
+    let config =
+        file::Config { path: dir.path().join("t"), overwrite: false, sync: file::Sync::Close };
+    let backend = file::File::open(config, &plan, &Context::new("format")).expect("it opens");
+    let options = ChannelOptions {
+        plan,
+        streams,
+        block_timeout: None,
+        switch_timer: Some(Duration::from_millis(20)),
+        read_timer: None,
+        prefault: false,
+    };
+    let channel = Channel::open(options, backend).expect("it opens");
+    Made { dir, classes, channel }
+}
+
+fn babeltrace(dir: &tempfile::TempDir) -> String {
+    let out = Command::new("babeltrace2")
+        .args(["--clock-cycles", "--fields=loglevel"])
+        .arg(dir.path().join("t"))
+        .output()
+        .expect("babeltrace2 runs");
+    let errors = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success() && errors.is_empty(), "{errors}");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+#[test]
+fn every_type_and_every_name() {
+    let made = make(Streams::Single);
+    let keywords = [
+        "align",
+        "callsite",
+        "clock",
+        "const",
+        "char",
+        "double",
+        "enum",
+        "env",
+        "event",
+        "floating_point",
+        "float",
+        "integer",
+        "int",
+        "long",
+        "short",
+        "signed",
+        "stream",
+        "string",
+        "struct",
+        "trace",
+        "typealias",
+        "typedef",
+        "unsigned",
+        "variant",
+        "void",
+        "_Bool",
+        "_Complex",
+        "_Imaginary",
+        "_one",
+        "__two",
+        "id",
+        "v",
+        "timestamp",
+    ];
+    let names = keywords.iter().map(|k| Field::new(*k, FieldType::U8)).collect();
+    let names = made.classes.register(EventClass::new("k:\"key\\words\"", names)).expect("a class");
+    let hex = FieldType::Integer(Integer::unsigned(16).base(Base::Hexadecimal));
+    let label = |name: &str, first, last| Label { name: name.into(), first, last };
+    let state = FieldType::Enumeration(
+        Integer::signed(8),
+        vec![label("struct", -3, -1), label("runs", 1, 1)],
+    );
+    let types = vec![
+        Field::new("hex", hex),
+        Field::new("i", FieldType::I64),
+        Field::new("f", FieldType::Float32),
+        Field::new("g", FieldType::Float64),
+        Field::new("s", FieldType::String),
+        Field::new("e", state),
+        Field::new("a", FieldType::Array(Box::new(FieldType::U16), 2)),
+        Field::new("q", FieldType::Sequence(Box::new(FieldType::I32))),
+        Field::new("comm", FieldType::Array(Box::new(FieldType::Integer(Integer::CHAR)), 8)),
+    ];
+    let types = made
+        .classes
+        .register(EventClass::new("t:types", types).level(LogLevel::Warning))
+        .expect("a class");
+    // The 29th class and those after it have ids beyond the compact header.
+    let late: Vec<_> = (0..30)
+        .map(|i| {
+            let class = EventClass::new(format!("late:{i}"), vec![Field::new("x", FieldType::U8)]);
+            made.classes.register(class).expect("a class")
+        })
+        .collect();
+    let (writer, control) = (made.channel.writer(), Control::new(made.channel.waker()));
+    let asked = control.clone();
+    let channel = made.channel;
+    let drain =
+        std::thread::spawn(move || channel.run(&asked, Duration::from_secs(1), &mut |_| {}));
+    let all: Vec<u8> = (0..keywords.len() as u8).collect();
+    writer.record(names, &all).expect("room");
+    let mut p = Vec::new();
+    p.extend(0xbeefu16.to_le_bytes());
+    p.extend((-5i64).to_le_bytes());
+    p.extend(1.5f32.to_le_bytes());
+    p.extend((-2.25f64).to_le_bytes());
+    p.extend("h\u{e9}\0".as_bytes());
+    p.push(-2i8 as u8);
+    p.extend([1, 0, 2, 0]);
+    p.extend([2, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 7, 0, 0, 0]);
+    p.extend(b"bash\0\0\0\0");
+    writer.record(types, &p).expect("room");
+    // Longer than 27 bits of nanoseconds: a full timestamp is needed.
+    std::thread::sleep(Duration::from_millis(150));
+    for id in &late {
+        writer.record(*id, &[9]).expect("room");
+    }
+    control.stop();
+    drain.join().expect("the drain").expect("it closes");
+    if !have("every_type", "babeltrace2", &["--version"]) {
+        return;
+    }
+    let text = babeltrace(&made.dir);
+    for (i, k) in keywords.iter().enumerate() {
+        assert!(text.contains(&format!(" {k} = {i}")), "field {k}: {text}");
+    }
+    for part in [
+        "k:\"key\\words\":",
+        "hex = 0xBEEF",
+        "i = -5",
+        "f = 1.5",
+        "g = -2.25",
+        "s = \"h\u{e9}\"",
+        "\"struct\" : container = -2",
+        "a = [ [0] = 1, [1] = 2 ]",
+        "[0] = -1, [1] = 7",
+        "comm = \"bash\"",
+        "late:29: { x = 9 }",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(text.lines().count(), 2 + late.len());
+}
+
+/// Records that bring their own time: as runs, with gaps, some of them going back.
+#[test]
+fn given_times_are_kept_and_never_go_back() {
+    let mut made = make(Streams::PerCpu);
+    let class = records::register(&made.classes);
+    let mut import = made.channel.import(Some(0)).expect("a stream");
+    let monitor = made.channel.monitor();
+    let control = Control::new(made.channel.waker());
+    let asked = control.clone();
+    let channel = made.channel;
+    let drain =
+        std::thread::spawn(move || channel.run(&asked, Duration::from_secs(1), &mut |_| {}));
+    let count = 3000u64;
+    let payloads: Vec<Vec<u8>> =
+        (0..count).map(|seq| records::record(0, seq, (seq % 90) as usize)).collect();
+    let (mut time, mut expected, mut raised, mut last) = (1_000_000u64, Vec::new(), 0, 0);
+    let mut given = Vec::new();
+    for (seq, payload) in payloads.iter().enumerate() {
+        time += match seq % 50 {
+            49 => 1 << 28, // more than a compact header can tell
+            _ => 100,
+        };
+        let this = if seq % 97 == 96 { time - 5000 } else { time };
+        raised += u64::from(this < last);
+        last = last.max(this);
+        expected.push(last);
+        given.push(GivenRecord { time: this, class, payload });
+    }
+    for run in given.chunks(70) {
+        assert_eq!(import.write_run(run), Ok(run.len()));
+    }
+    control.stop();
+    drain.join().expect("the drain").expect("it closes");
+    let found = records::verify(&made.dir.path().join("t"), &made.classes);
+    assert_eq!((found.records, found.discarded, found.packets_lost), (count, 0, 0));
+    let books: Vec<_> = monitor.streams().into_iter().filter(|s| s.books.raised > 0).collect();
+    assert_eq!(books.len(), 1);
+    assert_eq!((books[0].books.raised, books[0].books.engine.recorded), (raised, count));
+    if have("given_times", "babeltrace2", &["--version"]) {
+        let text = babeltrace(&made.dir);
+        let times: Vec<u64> = text
+            .lines()
+            .filter_map(|l| l.get(1..21).and_then(|c| c.trim_start_matches('0').parse().ok()))
+            .collect();
+        assert_eq!(times, expected, "to the nanosecond");
+    }
+}
