@@ -131,5 +131,6 @@ pub fn summary(ended: &Ended) -> String {
     if !looks.is_empty() {
         let _ = writeln!(out, "  look at it: {}", looks.join("   or   "));
     }
+    out.push_str("  what more there is: rbpipe sources, rbpipe backends, rbpipe --help\n");
     out
 }
