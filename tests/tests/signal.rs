@@ -1,6 +1,11 @@
-//! Goal: a signal handler may trace while its thread is inside reserve…commit. Method: a
-//! timer signal at 10 kHz interrupts a thread that traces as fast as it can; in block mode
-//! too, where a nested writer must never wait. Then books, checksums and order.
+//! Goal: a signal handler may trace while its thread is inside reserve…commit. Method: two
+//! timer signals at about 10 kHz interrupt a thread that traces as fast as it can, and each
+//! other's handler (so it nests twice); in block mode, where a nested writer must never wait.
+//! Then books, checksums and order.
+//!
+//! The timers signal that thread alone (`SIGEV_THREAD_ID`). A process-wide timer would reach
+//! any thread that does not block the signal, the test runner's own among them: then two
+//! handlers number and record side by side, and no order can be expected of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,18 +20,56 @@ use rbpipe_core::frontend::{Geometry, Mode};
 use rbpipe_tests::records;
 
 static HANDLER: OnceLock<(Writer, ClassId)> = OnceLock::new();
-static SEQ: AtomicU64 = AtomicU64::new(0);
+const SIGNALS: [libc::c_int; 2] = [libc::SIGUSR1, libc::SIGUSR2];
+/// Records of each handler, and how often one found the other underway.
+static SEQ: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static DEPTH: AtomicU64 = AtomicU64::new(0);
+static NESTED_TWICE: AtomicU64 = AtomicU64::new(0);
 
-extern "C" fn trace(_: libc::c_int) {
+extern "C" fn trace(signal: libc::c_int) {
     let Some((writer, class)) = HANDLER.get() else { return };
-    let (seq, mut bytes) = (SEQ.fetch_add(1, Ordering::Relaxed), [0u8; 20]);
-    // As `records::record` for writer 9 without a payload, but without an allocation.
-    bytes[..4].copy_from_slice(&9u32.to_le_bytes());
+    let which = usize::from(signal == SIGNALS[1]);
+    if DEPTH.fetch_add(1, Ordering::Relaxed) > 0 {
+        NESTED_TWICE.fetch_add(1, Ordering::Relaxed);
+    }
+    let (seq, mut bytes) = (SEQ[which].fetch_add(1, Ordering::Relaxed), [0u8; 20]);
+    // As `records::record` for writer 8 or 9 without a payload, but without an allocation.
+    bytes[..4].copy_from_slice(&(8 + which as u32).to_le_bytes());
     bytes[4..12].copy_from_slice(&seq.to_le_bytes());
     let check = crc32c::crc32c(&bytes[..12]);
     bytes[12..16].copy_from_slice(&check.to_le_bytes());
     // What is lost is counted; there is nobody to tell here.
     let _ = writer.record(*class, &bytes);
+    DEPTH.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// A timer that signals the calling thread, and no other one.
+struct Timer(libc::timer_t);
+
+impl Timer {
+    fn start(signal: libc::c_int, every_ns: i64) -> Self {
+        // SAFETY: plain system calls on values of this frame.
+        unsafe {
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = signal;
+            event.sigev_notify_thread_id = libc::gettid();
+            let mut timer = std::mem::zeroed();
+            let made = libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer);
+            assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
+            let every = libc::timespec { tv_sec: 0, tv_nsec: every_ns };
+            let times = libc::itimerspec { it_interval: every, it_value: every };
+            assert_eq!(libc::timer_settime(timer, 0, &raw const times, std::ptr::null_mut()), 0);
+            Self(timer)
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        // SAFETY: the timer is this value's own.
+        unsafe { libc::timer_delete(self.0) };
+    }
 }
 
 #[test]
@@ -54,17 +97,6 @@ fn a_signal_handler_may_trace_inside_a_record() {
     let (writer, monitor) = (channel.writer(), channel.monitor());
     let control = Control::new(channel.waker());
     let asked = control.clone();
-    // The threads of the pipeline do not take the signal: it is blocked where they start.
-    let block = |how| {
-        // SAFETY: plain system calls on a set of this frame.
-        unsafe {
-            let mut set = std::mem::zeroed();
-            libc::sigemptyset(&raw mut set);
-            libc::sigaddset(&raw mut set, libc::SIGALRM);
-            libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut());
-        }
-    };
-    block(libc::SIG_BLOCK);
     let drain = std::thread::spawn(move || {
         channel.run(&asked, Duration::from_secs(5), &mut |n| panic!("{n}"))
     });
@@ -72,20 +104,21 @@ fn a_signal_handler_may_trace_inside_a_record() {
     let tracing = std::thread::spawn(move || {
         writer.register();
         assert!(HANDLER.set((writer.for_handlers(), class)).is_ok());
-        // SAFETY: the handler touches atomics and a writer alone, which is made for it.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = trace as *const () as usize;
-            action.sa_flags = libc::SA_RESTART;
-            libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
+        for signal in SIGNALS {
+            // SAFETY: the handler touches atomics and a writer alone, which is made for it. No
+            // other signal is masked while it runs: the two interrupt each other.
+            unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = trace as *const () as usize;
+                action.sa_flags = libc::SA_RESTART;
+                libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+            }
         }
-        block(libc::SIG_UNBLOCK);
-        let every = libc::timeval { tv_sec: 0, tv_usec: 100 };
-        let timer = libc::itimerval { it_interval: every, it_value: every };
-        // SAFETY: a plain system call.
-        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+        let timers = [Timer::start(SIGNALS[0], 100_000), Timer::start(SIGNALS[1], 97_000)];
         let (begin, mut offered) = (Instant::now(), 0);
-        while begin.elapsed() < Duration::from_millis(1500) {
+        // Until one handler has met the other underway, too, however busy the machine is.
+        let met = || NESTED_TWICE.load(Ordering::Relaxed) > 0 || begin.elapsed().as_secs() > 20;
+        while begin.elapsed() < Duration::from_millis(1500) || !met() {
             offered += 1;
             let bytes = records::record(1, offered, (offered % 200) as usize);
             let mut r = writer.reserve(class, bytes.len()).expect("block mode, a live reader");
@@ -93,18 +126,16 @@ fn a_signal_handler_may_trace_inside_a_record() {
             bytes.chunks(3).for_each(|b| r.write(b));
             r.commit();
         }
-        let never = libc::timeval { tv_sec: 0, tv_usec: 0 };
-        let timer = libc::itimerval { it_interval: never, it_value: never };
-        // SAFETY: a plain system call.
-        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
-        block(libc::SIG_BLOCK);
+        drop(timers);
         offered
     });
     let offered: u64 = tracing.join().expect("a thread");
     control.stop();
     drain.join().expect("the drain").expect("it closes");
-    let signals = SEQ.load(Ordering::Relaxed);
-    assert!(signals > 500, "only {signals} signals came");
+    let signals: u64 = SEQ.iter().map(|s| s.load(Ordering::Relaxed)).sum();
+    let twice = NESTED_TWICE.load(Ordering::Relaxed);
+    assert!(signals > 500 && twice > 0, "{signals} signals, {twice} inside a handler");
+    println!("{signals} signals, {twice} of them inside a handler");
     let streams = monitor.streams();
     let sum =
         |f: fn(&rbpipe_core::channel::StreamReport) -> u64| streams.iter().map(f).sum::<u64>();
