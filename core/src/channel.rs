@@ -19,7 +19,7 @@ use crate::frontend::Timestamps;
 use crate::packet::StreamClass;
 use crate::stream::{
     ImportWriter, Reservation, Stream, StreamBooks, StreamCore, StreamError, StreamOptions,
-    WriteError,
+    WakeReader, WriteError,
 };
 use crate::wake::Wake;
 
@@ -193,7 +193,11 @@ fn make_stream<B: Backend>(
         mode: plan.mode,
         timestamps,
         block_timeout: options.block_timeout,
-        wake_always: options.read_timer.is_none(),
+        wake_reader: match options.read_timer {
+            _ if !backend.takes(plan.mode) => WakeReader::Never,
+            Some(_) => WakeReader::HalfFull,
+            None => WakeReader::Always,
+        },
     };
     Stream::new(Arc::clone(&info), &stream_options, wake, || backend.memory(&info))
 }

@@ -43,8 +43,20 @@ pub struct StreamOptions {
     pub timestamps: Timestamps,
     /// How long a writer waits in block mode; `None`: for ever.
     pub block_timeout: Option<Duration>,
-    /// Every delivery wakes the reader; else a ring that is half full does.
-    pub wake_always: bool,
+    /// Which deliveries wake the reader.
+    pub wake_reader: WakeReader,
+}
+
+/// Which deliveries wake a sleeping reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WakeReader {
+    /// None: nobody takes packets (a flight recorder).
+    Never,
+    /// Those that leave the ring half full, not full: the reader has the other half of the
+    /// ring as its time. Before that its read timer is soon enough.
+    HalfFull,
+    /// Every one.
+    Always,
 }
 
 /// What became of a stream's packets.
@@ -91,11 +103,12 @@ pub(crate) struct StreamCore {
     publish: Publish,
     pub(crate) info: Arc<StreamInfo>,
     block_timeout: Option<Duration>,
-    wake_always: bool,
+    wake_reader: WakeReader,
     /// Where the reader of the channel sleeps.
     reader: Arc<Wake>,
-    /// Where writers in block mode sleep.
+    /// Where writers in block mode sleep, and how many of them are on their way there or back.
     space: Wake,
+    waiting: AtomicU32,
     /// The thread that has the stream (per-thread streams), as packets name it.
     pub(crate) origin: AtomicU32,
     counts: OutputCounts,
@@ -189,9 +202,10 @@ impl<M: Memory> Stream<M> {
             publish: M::PUBLISH,
             info,
             block_timeout: options.block_timeout,
-            wake_always: options.wake_always,
+            wake_reader: options.wake_reader,
             reader,
             space: Wake::new(),
+            waiting: AtomicU32::new(0),
             origin: AtomicU32::new(0),
             counts: OutputCounts::default(),
             bytes: AtomicU64::new(0),
@@ -270,9 +284,11 @@ impl<M: Memory> Stream<M> {
         self.core.space.wake();
     }
 
-    /// Whether every reservation has been committed (once finalised).
+    /// Whether every reservation has been committed, and every writer that waited in vain
+    /// has counted its loss (once finalised).
     pub fn is_settled(&self) -> bool {
-        self.core.frontend.is_settled()
+        // Acquire: with the Release in `reserve_slow`; the loss was counted before it.
+        self.core.frontend.is_settled() && self.core.waiting.load(Ordering::Acquire) == 0
     }
 
     /// Whether something was reserved and not taken yet.
@@ -416,10 +432,13 @@ impl StreamCore {
         self.bytes.fetch_add(facts.content, Ordering::Relaxed);
         self.packets.fetch_add(1, Ordering::Relaxed);
         self.frontend.publish(claimed, self.publish);
-        // Half full, not full: the reader has the other half of the ring as its time.
-        if self.wake_always
-            || self.frontend.fill() >= u64::from(self.frontend.geometry().subbuf_count() / 2)
-        {
+        let half = || u64::from(self.frontend.geometry().subbuf_count() / 2);
+        let wake = match self.wake_reader {
+            WakeReader::Never => false,
+            WakeReader::HalfFull => self.frontend.fill() >= half(),
+            WakeReader::Always => true,
+        };
+        if wake {
             self.reader.wake();
         }
     }
@@ -431,17 +450,18 @@ impl StreamCore {
         }
     }
 
-    /// Reserves, waiting in block mode; counts what is lost.
+    /// Reserves, waiting in block mode; counts what is lost: one record, whatever run it is
+    /// the first of.
     #[inline(always)]
-    fn reserve(&self, layout: &mut impl Layout, records: u64) -> Result<Grant, WriteError> {
+    fn reserve(&self, layout: &mut impl Layout) -> Result<Grant, WriteError> {
         match self.frontend.reserve_fast(layout) {
             Some(grant) => Ok(grant),
-            None => self.reserve_slow(layout, records),
+            None => self.reserve_slow(layout),
         }
     }
 
     #[cold]
-    fn reserve_slow(&self, layout: &mut impl Layout, records: u64) -> Result<Grant, WriteError> {
+    fn reserve_slow(&self, layout: &mut impl Layout) -> Result<Grant, WriteError> {
         let lost = match self.frontend.reserve(layout) {
             Ok(reserved) => {
                 if let Some(closing) = reserved.closing {
@@ -453,16 +473,17 @@ impl StreamCore {
             Err(Refused::Closed) => return Err(WriteError::Closed),
             Err(Refused::Lost(lost)) => lost,
         };
-        if lost == Lost::Full
-            && self.frontend.mode() == Mode::Block
-            && !is_nested()
-            && let Some(grant) = self.wait_for_space(layout)
-        {
-            return Ok(grant);
+        if lost == Lost::Full && self.frontend.mode() == Mode::Block && !is_nested() {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let granted = self.wait_for_space(layout);
+            if granted.is_none() {
+                self.frontend.count_lost(lost, 1);
+            }
+            // Release: with the Acquire in `is_settled`; the last packet tells this loss, too.
+            self.waiting.fetch_sub(1, Ordering::Release);
+            return granted.ok_or(WriteError::Lost(lost));
         }
-        // A record that does not fit is one record, whatever run it is part of.
-        let records = if lost == Lost::TooBig { 1 } else { records };
-        self.frontend.count_lost(lost, records);
+        self.frontend.count_lost(lost, 1);
         Err(WriteError::Lost(lost))
     }
 
@@ -554,6 +575,16 @@ impl StreamCore {
         Ok(())
     }
 
+    /// A record whose size no arithmetic of positions is asked about.
+    #[cold]
+    fn too_big(&self) -> WriteError {
+        if self.frontend.is_finalised() {
+            return WriteError::Closed;
+        }
+        self.frontend.count_lost(Lost::TooBig, 1);
+        WriteError::Lost(Lost::TooBig)
+    }
+
     #[inline(always)]
     fn reserve_one(
         &self,
@@ -561,8 +592,7 @@ impl StreamCore {
         payload: usize,
     ) -> Result<(Grant, RecordHeader), WriteError> {
         if payload as u64 >= self.frontend.geometry().subbuf_size() {
-            self.frontend.count_lost(Lost::TooBig, 1);
-            return Err(WriteError::Lost(Lost::TooBig));
+            return Err(self.too_big());
         }
         let mut layout = One {
             class,
@@ -570,7 +600,7 @@ impl StreamCore {
             header: RecordHeader::Compact,
             origin: &self.origin,
         };
-        let grant = self.reserve(&mut layout, 1)?;
+        let grant = self.reserve(&mut layout)?;
         Ok((grant, layout.header))
     }
 }
@@ -776,14 +806,13 @@ pub struct GivenRecord<'a> {
 /// Writes records that bring their own timestamps: the one writer of a stream of its own.
 pub struct ImportWriter {
     core: Arc<StreamCore>,
-    last: u64,
     // One at a time: not shared between threads by reference.
     _one: PhantomData<std::cell::Cell<()>>,
 }
 
 impl ImportWriter {
     pub(crate) fn new(core: Arc<StreamCore>) -> Self {
-        Self { core, last: 0, _one: PhantomData }
+        Self { core, _one: PhantomData }
     }
 
     /// Writes records in their order, as many as fit at once under one compare-and-swap and
@@ -796,9 +825,9 @@ impl ImportWriter {
         let mut rest = records;
         let mut recorded = 0;
         while !rest.is_empty() {
-            let mut layout = Run { records: rest, last: self.last, taken: 0, first: None };
+            let mut layout = Run { records: rest, taken: 0, first: None };
             let _nested = Nested::enter();
-            match self.core.reserve(&mut layout, 1) {
+            match self.core.reserve(&mut layout) {
                 Ok(grant) => {
                     let taken = layout.taken;
                     let (now, later) = rest.split_at(taken);
@@ -808,10 +837,7 @@ impl ImportWriter {
                 }
                 Err(WriteError::Closed) => return Err(WriteError::Closed),
                 // One record is lost and counted; the next one may fit.
-                Err(WriteError::Lost(_)) => {
-                    self.last = self.last.max(rest[0].time);
-                    rest = &rest[1..];
-                }
+                Err(WriteError::Lost(_)) => rest = &rest[1..],
             }
         }
         Ok(recorded)
@@ -819,13 +845,13 @@ impl ImportWriter {
 
     fn store_run(&mut self, grant: Grant, records: &[GivenRecord<'_>], first: RecordHeader) {
         let to = self.core.address(&grant);
-        let (mut at, mut last) = (0, None);
+        // The grant's time is the first record's, or the stream's last one, if that is later.
+        let (mut at, mut time, mut last) = (0, grant.time(), None);
         for record in records {
-            if record.time < self.last {
+            if record.time < time {
                 self.core.raised.fetch_add(1, Ordering::Relaxed);
             }
-            let time = record.time.max(self.last).max(grant.time());
-            self.last = time;
+            time = time.max(record.time);
             let header = match last {
                 None => first,
                 Some(_) => RecordHeader::choose(record.class, time, last),
@@ -855,14 +881,13 @@ impl ImportWriter {
 /// The layout of a run of given records: as many as fit.
 struct Run<'a> {
     records: &'a [GivenRecord<'a>],
-    last: u64,
     taken: usize,
     first: Option<RecordHeader>,
 }
 
 impl Layout for Run<'_> {
     fn now(&mut self) -> u64 {
-        self.records[0].time.max(self.last)
+        self.records[0].time
     }
     fn measure(&mut self, now: u64, last: Option<u64>, room: u64) -> Measure {
         let (mut size, mut time, mut before) = (0, now, last);
@@ -972,12 +997,21 @@ impl<M: Memory> Drop for Packet<M> {
                 // lock below releases it to the reader, whose exchange hands it to writers.
                 self.core.bases[self.index.get()].store(base, Ordering::Relaxed);
                 *lock(&self.memories.slots[self.index.get()]) = Some(memory);
-                lock(&self.memories.spare).ready.push(self.index);
+                let mut spare = lock(&self.memories.spare);
+                let none = spare.ready.is_empty();
+                spare.ready.push(self.index);
+                drop(spare);
+                if none {
+                    // The reader may wait for a memory; elsewhere it does not wait for a put.
+                    self.core.reader.wake();
+                }
             }
-            // Retired: not ready or another length.
-            _ => lock(&self.memories.spare).empty.push(self.index),
+            // Retired: not ready or another length. The reader makes another one.
+            _ => {
+                lock(&self.memories.spare).empty.push(self.index);
+                self.core.reader.wake();
+            }
         }
-        self.core.reader.wake();
     }
 }
 

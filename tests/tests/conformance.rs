@@ -25,6 +25,8 @@ struct Case {
     payload: usize,
     abort: u64,
     fault: Fault,
+    /// The channel ends while its writers write (or wait for room, for ever).
+    ends: bool,
 }
 
 const PLAIN: Case = Case {
@@ -38,6 +40,7 @@ const PLAIN: Case = Case {
     payload: 24,
     abort: 0,
     fault: Fault::None,
+    ends: false,
 };
 
 /// Runs a case through every backend.
@@ -77,7 +80,7 @@ fn run<B: Backend>(case: Case) {
     let options = ChannelOptions {
         plan,
         streams: case.streams,
-        block_timeout: Some(Duration::from_secs(20)),
+        block_timeout: (!case.ends).then_some(Duration::from_secs(20)),
         switch_timer: Some(Duration::from_millis(3)),
         read_timer: Some(Duration::from_millis(1)),
         prefault: false,
@@ -99,6 +102,10 @@ fn run<B: Backend>(case: Case) {
             })
         })
         .collect();
+    if case.ends {
+        std::thread::sleep(Duration::from_millis(30));
+        control.stop();
+    }
     let offered: u64 = writers.into_iter().map(|w| w.join().expect("a writer")).sum();
     control.stop();
     drain.join().expect("the drain").expect("it closes");
@@ -139,7 +146,8 @@ fn check_books(case: &Case, streams: &[StreamReport], offered: u64) -> Totals {
         }
     }
     assert_eq!(all, offered, "{case:?}: offered");
-    if case.mode == Mode::Block && matches!(case.fault, Fault::None | Fault::Slow(_)) {
+    if case.mode == Mode::Block && !case.ends && matches!(case.fault, Fault::None | Fault::Slow(_))
+    {
         let too_big: u64 = streams.iter().map(|s| s.books.engine.too_big).sum();
         assert_eq!(t.lost, too_big, "{case:?}: block loses nothing while the output works");
     }
@@ -159,7 +167,7 @@ fn check_trace(case: &Case, found: &Found, t: &Totals, backend: &str) {
         assert_eq!(found.packets_lost, 0, "{what}");
         assert_eq!(found.aborted, t.aborted, "{what}");
     }
-    if case.fault == Fault::None {
+    if matches!(case.fault, Fault::None | Fault::Slow(_) | Fault::Stalled) {
         assert_eq!(found.discarded, t.lost, "{what}");
     }
 }
@@ -217,5 +225,17 @@ fn outputs_that_misbehave_cost_what_is_counted() {
     run_all(Case { mode: Mode::Block, fault: slow, records: 1000, ..PLAIN });
     for fault in [Fault::Failing, Fault::Cancelled] {
         run_all(Case { mode: Mode::Block, fault, ..PLAIN });
+    }
+}
+
+/// Writers that wait for room, for ever, are let go when the channel ends; the trace tells
+/// their losses as the report does.
+#[test]
+fn waiting_writers_are_let_go_at_the_end_and_their_losses_told() {
+    let endless = Case { mode: Mode::Block, records: u64::MAX, ends: true, ..PLAIN };
+    for streams in [Streams::Single, Streams::PerThread(3), Streams::PerCpu] {
+        for writers in [1, 3] {
+            run_all(Case { fault: Fault::Stalled, streams, writers, ..endless });
+        }
     }
 }

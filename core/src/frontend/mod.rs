@@ -20,7 +20,7 @@
 //!
 //! | line | words | written by |
 //! |---|---|---|
-//! | 0 | `write_pos`, `last_timestamp`, `import_last` | writers |
+//! | 0 | `write_pos`, `last_timestamp` | writers |
 //! | 1 | `consumed` | the reader |
 //! | 2 | `lost.full`, `.wrap`, `.too_big`, `aborted` | writers, when it happens |
 //! | 3 | `recorded` | deliverers, once per packet |
@@ -107,7 +107,6 @@ pub struct Frontend<L, P = Locked> {
 // Where the words are. Names are those of the table above.
 const WRITE_POS: (usize, usize) = (0, 0);
 const LAST_TIMESTAMP: (usize, usize) = (0, 1);
-const IMPORT_LAST: (usize, usize) = (0, 2);
 const CONSUMED: (usize, usize) = (1, 0);
 const LOST: usize = 2;
 const RECORDED: (usize, usize) = (3, 0);

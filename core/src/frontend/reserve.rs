@@ -11,8 +11,7 @@ use super::subbuf_id::SubBufferId;
 use super::{CONSUMED, DELIVERED};
 use super::{
     FACT_BEGIN, FACT_CONTENT_END, FACT_END, FACT_LOST, FACT_ORIGIN, Frontend, Geometry,
-    IMPORT_LAST, LAST_TIMESTAMP, Line, Lost, MemoryIndex, Mode, Position, TABLE, Timestamps,
-    WRITE_POS,
+    LAST_TIMESTAMP, Line, Lost, MemoryIndex, Mode, Position, TABLE, Timestamps, WRITE_POS,
 };
 use crate::sync::{Ordering, Primitives};
 
@@ -181,7 +180,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
                     return None;
                 }
                 // The closer's facts, before its one add.
-                self.close(g.index(old), old.plus(room), m.end, lost);
+                self.close(g.index(old), old.plus(room), Some(m.end), lost);
                 return Some(Ok(Reserved { grant: self.grant(old, 0, now, &m), closing: None }));
             }
         }
@@ -209,14 +208,14 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         self.hot(index, FACT_BEGIN).store(now, Ordering::Relaxed);
         self.hot(index, FACT_ORIGIN).store(layout.origin(), Ordering::Relaxed);
         if g.offset(end) == 0 {
-            self.close(index, end, m.end, lost);
+            self.close(index, end, Some(m.end), lost);
         }
         let whole = Measure { size: g.header() + m.size, ..m };
         let grant = self.grant(begin, g.header() as u32, now, &whole);
         let closing = if begin == old {
             None
         } else {
-            self.close(g.index(old), old, now, lost);
+            self.close(g.index(old), old, Some(now), lost);
             self.add(g.index(old), old, begin.from(old).cast_unsigned(), 0)
         };
         Some(Ok(Reserved { grant, closing }))
@@ -245,17 +244,15 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     fn time(&self, layout: &mut impl Layout) -> u64 {
         match self.timestamps {
             Timestamps::Clock => layout.now(),
-            Timestamps::Given => layout.now().max(self.word(IMPORT_LAST).load(Ordering::Relaxed)),
+            Timestamps::Given => {
+                layout.now().max(self.word(LAST_TIMESTAMP).load(Ordering::Relaxed))
+            }
         }
     }
 
     /// The compare-and-swap.
     #[inline(always)]
     fn advance(&self, old: Position, new: Position, m: &Measure) -> bool {
-        if self.timestamps == Timestamps::Given {
-            // Before the CAS: a switch that sees the new position sees this too.
-            self.word(IMPORT_LAST).fetch_max(m.end, Ordering::Relaxed);
-        }
         if P::compare_exchange(self.word(WRITE_POS), old.get(), new.get()).is_err() {
             return false;
         }
@@ -268,7 +265,12 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
 
     #[inline(always)]
     fn grant(&self, start: Position, skip: u32, time: u64, m: &Measure) -> Grant {
-        let memory = self.enter(self.geometry.index(start));
+        let index = self.geometry.index(start);
+        if self.timestamps == Timestamps::Given {
+            // Before its commit: see `close`.
+            self.hot(index, FACT_END).store(m.end, Ordering::Relaxed);
+        }
+        let memory = self.enter(index);
         Grant { start, size: m.size as u32, records: m.records, skip, memory, time }
     }
 
@@ -301,10 +303,17 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     }
 
     /// The closer's facts of sub-buffer `i`, before its commit.
-    pub(super) fn close(&self, i: usize, content_end: Position, end: u64, lost: u64) {
+    ///
+    /// Where timestamps are given, `end` is not the closer's to say: the stream's one writer
+    /// stores the time of its last record with each reservation, before it commits, so that
+    /// the deliverer finds it. A switch that races with the writer then can neither end a
+    /// packet before its last record nor push a time up that it never saw recorded.
+    pub(super) fn close(&self, i: usize, content_end: Position, end: Option<u64>, lost: u64) {
         self.hot(i, FACT_CONTENT_END).store(content_end.get(), Ordering::Relaxed);
-        self.hot(i, FACT_END).store(end, Ordering::Relaxed);
         self.hot(i, FACT_LOST).store(lost, Ordering::Relaxed);
+        if let (Timestamps::Clock, Some(end)) = (self.timestamps, end) {
+            self.hot(i, FACT_END).store(end, Ordering::Relaxed);
+        }
     }
 
     /// Leaves a part-filled sub-buffer: pads it to its end and opens nothing. An empty one
@@ -330,10 +339,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
                 return None;
             }
             // Inside the loop and before the CAS, or times and sums run backwards.
-            let end = match self.timestamps {
-                Timestamps::Clock => now(),
-                Timestamps::Given => self.word(IMPORT_LAST).load(Ordering::Relaxed),
-            };
+            let end = (self.timestamps == Timestamps::Clock).then(&mut now);
             let lost = self.lost_sum();
             let padding = if offset == 0 { 0 } else { g.subbuf_size() - offset };
             let new = old.plus(padding).get() | bit;
@@ -363,19 +369,24 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
             }
             let before = old.minus(g.subbuf_size());
             let i = g.index(before);
-            // Acquire: with the deliverer's Release; facts of i are whole. Still open: its
-            // closer is on its way and carries the sum, or we are asked again.
-            if self.cold(i, DELIVERED).load(Ordering::Acquire) != g.complete(before) {
+            let lost = self.lost_sum();
+            // Acquire: with the deliverer's Release; facts of i are whole.
+            if self.cold(i, DELIVERED).load(Ordering::Acquire) == g.complete(before) {
+                if lost == self.hot(i, FACT_LOST).load(Ordering::Relaxed) {
+                    return None;
+                }
+            } else if word & FINALISED == 0 || self.consumed() != old || lost == 0 {
+                // Still open: its closer is on its way and carries the sum, or we are asked
+                // again. But one that was passed over at the end carries nothing.
                 return None;
             }
-            let told = self.hot(i, FACT_LOST).load(Ordering::Relaxed);
-            let lost = self.lost_sum();
-            if lost == told || self.may_open(old).is_err() {
+            if self.may_open(old).is_err() {
                 return None;
             }
             let time = match self.timestamps {
                 Timestamps::Clock => now(),
-                Timestamps::Given => self.word(IMPORT_LAST).load(Ordering::Relaxed),
+                // The last record's, which came before what was just seen delivered.
+                Timestamps::Given => self.word(LAST_TIMESTAMP).load(Ordering::Relaxed),
             };
             let new = old.plus(g.subbuf_size()).get() | (word & FINALISED);
             if P::compare_exchange(self.word(WRITE_POS), word, new).is_err() {
@@ -383,9 +394,10 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
             }
             let j = g.index(old);
             self.hot(j, FACT_BEGIN).store(time, Ordering::Relaxed);
+            self.hot(j, FACT_END).store(time, Ordering::Relaxed);
             self.hot(j, FACT_ORIGIN).store(0, Ordering::Relaxed);
             let _memory = self.enter(j);
-            self.close(j, old.plus(g.header()), time, lost);
+            self.close(j, old.plus(g.header()), None, lost);
             return self.add(j, old, g.subbuf_size(), 0);
         }
     }

@@ -301,6 +301,43 @@ fn a_given_timestamp_that_goes_back_is_raised_and_a_switch_ends_at_the_last() {
     assert_eq!(b.get().map(|f| (f.begin, f.end)), Some((100, 120)));
 }
 
+/// A switch that comes in between a run's look at the position and its compare-and-swap
+/// must not push the run's times up to its own end.
+#[test]
+fn a_run_that_meets_a_switch_keeps_its_times() {
+    struct Run<'a>(&'a Bench, Cell<bool>);
+    impl Layout for Run<'_> {
+        fn now(&mut self) -> u64 {
+            200
+        }
+        fn measure(&mut self, _: u64, _: Option<u64>, _: u64) -> Measure {
+            if self.1.replace(false) {
+                self.0.switch();
+            }
+            Measure { size: 28, records: 2, end: 300 }
+        }
+    }
+    struct At(u64);
+    impl Layout for At {
+        fn now(&mut self) -> u64 {
+            self.0
+        }
+        fn measure(&mut self, now: u64, _: Option<u64>, _: u64) -> Measure {
+            Measure { size: 14, records: 1, end: now }
+        }
+    }
+    let mut b = Bench::at(Mode::Discard, Timestamps::Given, 0);
+    let first = b.ring.reserve(&mut At(100)).unwrap();
+    b.commit(first.grant);
+    let run = b.ring.reserve(&mut Run(&b, Cell::new(true))).unwrap();
+    assert_eq!(run.grant.time(), 200);
+    // The switch comes before the commit, too: the packet's end waits for the last record.
+    b.switch();
+    b.commit(run.grant);
+    let told: Vec<_> = std::iter::from_fn(|| b.get()).map(|f| (f.begin, f.end)).collect();
+    assert_eq!(told, [(100, 100), (200, 300)]);
+}
+
 /// I12: state that lies in shared memory is checked before it is trusted.
 #[test]
 fn attach_checks_what_it_finds() {
@@ -337,4 +374,23 @@ fn a_writer_that_never_comes_back_is_passed_over_at_the_end() {
     assert_eq!(b.get().map(|f| f.sequence), Some(2));
     let books = b.ring.books();
     assert_eq!((books.recorded, books.wrap), (1, 2));
+}
+
+/// The last sub-buffer is the one that is passed over: what was lost is told all the same.
+#[test]
+fn losses_in_a_last_sub_buffer_that_is_passed_over_are_told() {
+    let mut b = Bench::new(Mode::Discard);
+    b.write(14);
+    b.switch();
+    let _lost_for_ever = b.reserve(14).unwrap();
+    b.write(14);
+    let closing = b.ring.finalise(|| 99);
+    b.deliver(closing);
+    assert_eq!(b.get().map(|f| (f.sequence, f.lost)), Some((1, 0)));
+    assert!(b.ring.empty_packet(|| 99).is_none(), "its writer may still come back");
+    assert_eq!(b.ring.pass_over_stalled(), Some((1, HEADER + 14)));
+    let closing = b.ring.empty_packet(|| 100);
+    b.deliver(closing);
+    assert_eq!(b.get().map(|f| (f.sequence, f.lost, f.records)), Some((3, 1, 0)));
+    assert!(b.ring.empty_packet(|| 101).is_none(), "it is told once");
 }
