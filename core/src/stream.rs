@@ -450,16 +450,8 @@ impl StreamCore {
         }
     }
 
-    /// Reserves, waiting in block mode; counts what is lost: one record, whatever run it is
-    /// the first of.
-    #[inline(always)]
-    fn reserve(&self, layout: &mut impl Layout) -> Result<Grant, WriteError> {
-        match self.frontend.reserve_fast(layout) {
-            Some(grant) => Ok(grant),
-            None => self.reserve_slow(layout),
-        }
-    }
-
+    /// What the fast path could not do: reserves, waiting in block mode; counts what is lost:
+    /// one record, whatever run it is the first of.
     #[cold]
     fn reserve_slow(&self, layout: &mut impl Layout) -> Result<Grant, WriteError> {
         let lost = match self.frontend.reserve(layout) {
@@ -568,8 +560,7 @@ impl StreamCore {
         // with, and exclusive until its commit.
         unsafe {
             put_header(to, header, class.number(), grant.time());
-            let to = to.add(header.size() as usize);
-            ptr::copy_nonoverlapping(payload.as_ptr(), to, payload.len());
+            copy(payload.as_ptr(), to.add(header.size() as usize), payload.len());
         }
         self.commit(grant);
         Ok(())
@@ -594,14 +585,55 @@ impl StreamCore {
         if payload as u64 >= self.frontend.geometry().subbuf_size() {
             return Err(self.too_big());
         }
-        let mut layout = One {
-            class,
-            payload: payload as u32,
-            header: RecordHeader::Compact,
-            origin: &self.origin,
-        };
-        let grant = self.reserve(&mut layout)?;
+        let mut layout = One::new(class, payload as u32, &self.origin);
+        match self.frontend.reserve_fast(&mut layout) {
+            Some(grant) => Ok((grant, layout.header)),
+            // With a layout of its own: this one's address goes nowhere, so that it lives in
+            // registers.
+            None => self.reserve_one_slow(class, payload as u32),
+        }
+    }
+
+    #[cold]
+    fn reserve_one_slow(
+        &self,
+        class: ClassId,
+        payload: u32,
+    ) -> Result<(Grant, RecordHeader), WriteError> {
+        let mut layout = One::new(class, payload, &self.origin);
+        let grant = self.reserve_slow(&mut layout)?;
         Ok((grant, layout.header))
+    }
+}
+
+/// Copies `n` bytes; short payloads, the most of them, without the call of a `memcpy`: as two
+/// words that may overlap.
+///
+/// # Safety
+/// As for [`ptr::copy_nonoverlapping`].
+#[inline(always)]
+unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
+    /// The first and the last `size_of::<T>()` of `n` bytes.
+    #[inline(always)]
+    unsafe fn ends<T: Copy>(from: *const u8, to: *mut u8, n: usize) {
+        // SAFETY: the caller's promise, and `n` is at least the word's size and at most twice
+        // that: both words lie in the `n` bytes, and cover them.
+        unsafe {
+            let last = n - size_of::<T>();
+            let (a, b) =
+                (from.cast::<T>().read_unaligned(), from.add(last).cast::<T>().read_unaligned());
+            to.cast::<T>().write_unaligned(a);
+            to.add(last).cast::<T>().write_unaligned(b);
+        }
+    }
+    // SAFETY: the caller's promise; the arms' bounds are those that `ends` asks for.
+    unsafe {
+        match n {
+            8..=16 => ends::<u64>(from, to, n),
+            17..=32 => ends::<u128>(from, to, n),
+            4..=7 => ends::<u32>(from, to, n),
+            _ => ptr::copy_nonoverlapping(from, to, n),
+        }
     }
 }
 
@@ -632,6 +664,13 @@ struct One<'a> {
     payload: u32,
     header: RecordHeader,
     origin: &'a AtomicU32,
+}
+
+impl<'a> One<'a> {
+    #[inline(always)]
+    fn new(class: ClassId, payload: u32, origin: &'a AtomicU32) -> Self {
+        Self { class, payload, header: RecordHeader::Compact, origin }
+    }
 }
 
 impl Layout for One<'_> {
@@ -827,7 +866,7 @@ impl ImportWriter {
         while !rest.is_empty() {
             let mut layout = Run { records: rest, taken: 0, first: None };
             let _nested = Nested::enter();
-            match self.core.reserve(&mut layout) {
+            match self.core.reserve_slow(&mut layout) {
                 Ok(grant) => {
                     let taken = layout.taken;
                     let (now, later) = rest.split_at(taken);

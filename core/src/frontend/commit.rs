@@ -8,8 +8,8 @@
 use super::reserve::Grant;
 use super::subbuf_id::SubBufferId;
 use super::{
-    BYTES_MASK, COMMITTED, DELIVERED, FACT_BEGIN, FACT_CONTENT_END, FACT_END, FACT_LOST,
-    FACT_ORIGIN, Frontend, Line, MemoryIndex, Position, RECORD_BITS, RECORDED, RECORDS, TABLE,
+    COMMITTED, DELIVERED, FACT_BEGIN, FACT_CONTENT_END, FACT_END, FACT_LOST, FACT_ORIGIN, Frontend,
+    Line, MemoryIndex, Position, RECORD_BITS, RECORDED, RECORDS, TABLE,
 };
 use crate::memory::Publish;
 use crate::sync::{Ordering, Primitives};
@@ -80,9 +80,12 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         let value = (size << RECORD_BITS) + u64::from(records);
         let after = P::fetch_add(self.hot(i, COMMITTED), value).wrapping_add(value);
         step!("commit: added");
-        let complete = self.geometry.complete(at);
-        ((after >> RECORD_BITS) == complete & BYTES_MASK)
-            .then(|| Closing { start: self.geometry.start(at) })
+        // The bytes are those of a complete lap, modulo 2^40, whatever the records are. (No
+        // need to wrap as `Geometry::complete` does: that is at a multiple of 2^40.)
+        let g = self.geometry;
+        let complete = (g.before(at) + g.subbuf_size()) << RECORD_BITS;
+        let beyond = after.wrapping_sub(complete);
+        (beyond <= RECORDS).then(|| Closing { start: g.start(at) })
     }
 
     /// Takes up a delivery: takes the records out of the counter, marks the sub-buffer as

@@ -75,6 +75,9 @@ impl Position {
 /// Sizes and counts of a stream: checked once, then trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
+    /// S − 1 and N − 1: kept as masks, so that a record's way has no shift for them.
+    size_mask: u64,
+    count_mask: u32,
     size_shift: u32,
     count_shift: u32,
     reader_subbufs: u32,
@@ -136,6 +139,8 @@ impl Geometry {
             return Err(GeometryError::Header(header));
         }
         Ok(Self {
+            size_mask: subbuf_size - 1,
+            count_mask: subbuf_count - 1,
             size_shift: subbuf_size.trailing_zeros(),
             count_shift: subbuf_count.trailing_zeros(),
             reader_subbufs,
@@ -157,12 +162,12 @@ impl Geometry {
     /// Bytes in a sub-buffer (S).
     #[must_use]
     pub const fn subbuf_size(self) -> u64 {
-        1 << self.size_shift
+        self.size_mask + 1
     }
     /// Sub-buffers in the ring (N).
     #[must_use]
     pub const fn subbuf_count(self) -> u32 {
-        1 << self.count_shift
+        self.count_mask + 1
     }
     /// Memories in the reader's hands (K).
     #[must_use]
@@ -187,17 +192,17 @@ impl Geometry {
     /// The sub-buffer that a position lies in.
     #[must_use]
     pub const fn index(self, p: Position) -> usize {
-        ((p.get() >> self.size_shift) & (self.subbuf_count() as u64 - 1)) as usize
+        ((p.get() >> self.size_shift) & self.count_mask as u64) as usize
     }
     /// The offset in its sub-buffer.
     #[must_use]
     pub const fn offset(self, p: Position) -> u64 {
-        p.get() & (self.subbuf_size() - 1)
+        p.get() & self.size_mask
     }
     /// The start of its sub-buffer.
     #[must_use]
     pub const fn start(self, p: Position) -> Position {
-        Position::new(p.get() & !(self.subbuf_size() - 1))
+        Position::new(p.get() & !self.size_mask)
     }
     /// Which round of the ring, in the 32 bits that a table word keeps of it.
     #[must_use]
@@ -214,14 +219,14 @@ impl Geometry {
     /// Even, so that an odd value can say "claimed".
     #[must_use]
     pub const fn complete(self, p: Position) -> u64 {
-        (self.before(p) + self.subbuf_size()) & self.count_mask()
+        (self.before(p) + self.subbuf_size()) & self.bytes_mask()
     }
     /// The value of `delivered` before the lap that `p` lies in.
     #[must_use]
     pub const fn before(self, p: Position) -> u64 {
-        (p.get() >> (self.size_shift + self.count_shift)) << self.size_shift
+        (p.get() >> self.count_shift) & !self.size_mask
     }
-    const fn count_mask(self) -> u64 {
+    const fn bytes_mask(self) -> u64 {
         (1 << (63 - self.count_shift)) - 1
     }
 }
