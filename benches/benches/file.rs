@@ -1,6 +1,7 @@
 //! How fast do records of 256 bytes get into a file, beside a plain write of the same bytes
-//! by one thread in one run? Block mode (nothing is lost), one writer, from small rings to
-//! large ones; and what does a GB cost in CPU seconds?
+//! by one thread in one run, and beside what the drain could do alone (writes of a
+//! sub-buffer's size into room allocated ahead, nobody to wait for)? Block mode (nothing is
+//! lost), one writer, from small rings to large ones; and what does a GB cost in CPU seconds?
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,6 +13,7 @@ use rbpipe_benches::{channel, measuring, payload, seconds, spread};
 use rbpipe_core::channel::Streams;
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::time::{ClockId, clock_gettime};
 
 fn cpu() -> f64 {
@@ -19,13 +21,17 @@ fn cpu() -> f64 {
     t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
 }
 
-fn plain(path: &Path, bytes: u64) -> (f64, f64) {
-    let chunk = vec![7; 256 << 10];
+/// Writes of `size` bytes, one after the other; with room ahead, as the file backend asks for.
+fn plain(path: &Path, bytes: u64, size: usize, ahead: bool) -> (f64, f64) {
+    let chunk = vec![7; size];
     let before = cpu();
     let file = File::create(path).expect("a file");
     let t = seconds(|| {
         let mut at = 0;
         while at < bytes {
+            if ahead && at.is_multiple_of(64 << 20) {
+                let _ = fallocate(&file, FallocateFlags::KEEP_SIZE, at, 64 << 20);
+            }
             file.write_all_at(&chunk, at).expect("written");
             at += chunk.len() as u64;
         }
@@ -61,13 +67,15 @@ fn main() {
     let dir = tempfile::tempdir_in(".").expect("a directory");
     let rings = [(4 << 10, 2), (64 << 10, 8), (256 << 10, 8), (1 << 20, 8)];
     let mut plains = Vec::new();
-    let mut found = vec![Vec::new(); rings.len()];
+    let (mut alone, mut found) = (vec![Vec::new(); rings.len()], vec![Vec::new(); rings.len()]);
+    let path = dir.path().join("plain");
     for _ in 0..rounds {
-        plains.push(plain(&dir.path().join("plain"), bytes));
-        for (ring, out) in rings.iter().zip(&mut found) {
+        plains.push(plain(&path, bytes, 256 << 10, false));
+        for (i, ring) in rings.iter().enumerate() {
             // The smallest ring is measured with less: it is the slowest.
             let bytes = if ring.0 < 64 << 10 { bytes / 8 } else { bytes };
-            out.push(rbpipe(&dir.path().join("trace"), *ring, bytes));
+            alone[i].push(plain(&path, bytes, ring.0 as usize, true));
+            found[i].push(rbpipe(&dir.path().join("trace"), *ring, bytes));
         }
     }
     let of = |v: &[(f64, f64)]| {
@@ -76,11 +84,21 @@ fn main() {
         (low, speed, high, cpu)
     };
     let (low, base, high, cpu) = of(&plains);
-    println!("GB/s: median [min max], ratio to the plain write; CPU s per GB");
+    println!("GB/s: median [min max], ratio to the plain write, to the drain alone; CPU s per GB");
     println!("plain write 256 KiB  {base:5.2} [{low:.2} {high:.2}]         {cpu:.2} s");
-    for ((size, count), v) in rings.iter().zip(&found) {
+    for ((size, count), (v, alone)) in rings.iter().zip(found.iter().zip(&alone)) {
+        let (low, drain, high, cpu) = of(alone);
+        let size = size >> 10;
+        println!(
+            "{:20} {drain:5.2} [{low:.2} {high:.2}]         {cpu:.2} s",
+            format!("drain alone {size} KiB")
+        );
         let (low, speed, high, cpu) = of(v);
-        let ring = format!("{} KiB x {count}", size >> 10);
-        println!("{ring:20} {speed:5.2} [{low:.2} {high:.2}] × {:.2}  {cpu:.2} s", speed / base);
+        println!(
+            "{:20} {speed:5.2} [{low:.2} {high:.2}] × {:.2} × {:.2}  {cpu:.2} s",
+            format!("{size} KiB x {count}"),
+            speed / base,
+            speed / drain
+        );
     }
 }

@@ -202,6 +202,10 @@ pub trait Output<M: Memory>: Send + 'static {
     /// Takes a packet. May keep it for a while, and others with it, up to
     /// `reader_subbufs` for each stream. Returns when it can take the next one.
     async fn write_packet(&mut self, packet: Packet<M>);
+    /// The drain has handed over all that it could take at the moment: the time for work that
+    /// is cheaper on its thread, several packets at once, than handed to another one. While
+    /// this runs no packet is taken, so it is to be short.
+    async fn turn(&mut self) {}
     /// Returns when all packets taken so far are where they belong.
     async fn flush(&mut self);
     /// Flushes, and closes what was opened.

@@ -176,6 +176,9 @@ impl<B: Backend> Channel<B> {
                 taken += 1;
             }
         }
+        if taken > 0 {
+            block_on(self.output.turn());
+        }
         taken
     }
 

@@ -94,6 +94,9 @@ impl<M: Memory, O: Output<M>> Output<M> for FaultyOutput<M, O> {
             Fault::Failing | Fault::Cancelled => self.output.write_packet(packet).await,
         }
     }
+    async fn turn(&mut self) {
+        self.output.turn().await;
+    }
     async fn flush(&mut self) {
         for packet in self.held.drain(..) {
             self.output.write_packet(packet).await;

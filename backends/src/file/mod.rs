@@ -2,8 +2,8 @@
 //!
 //! Memory is the heap's. A packet's bytes go to its stream's file as they lie in the
 //! sub-buffer; nothing is converted. One write at a time for each file (it may carry several
-//! packets), several files at once, on threads of their own (`writer.rs`): never on a
-//! runtime's worker and never on the drain.
+//! packets), several files at once, on threads of their own and, for short writes, on the
+//! drain's (`writer.rs`): never on a runtime's worker.
 //!
 //! It does not rotate, compress or index; it does not retry a packet: a write that fails is
 //! cut back to the last whole packet, counted and said, and the next packet is tried.
@@ -134,6 +134,9 @@ impl Output<HeapMemory> for FileOutput {
     async fn write_packet(&mut self, packet: Packet<HeapMemory>) {
         // Never waits: a stream has `reader_subbufs` packets out at most.
         self.pool.write(packet);
+    }
+    async fn turn(&mut self) {
+        self.pool.turn();
     }
     async fn flush(&mut self) {
         // Called on the drain's own thread, which may wait.

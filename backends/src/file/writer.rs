@@ -3,6 +3,11 @@
 //! A packet goes to its stream's queue; a stream with packets that no thread writes is in
 //! the ready list; a thread takes one stream from there, all its packets, writes them in
 //! one call, and puts the stream back if more have come. Order in a file is the queue's.
+//!
+//! The drain is one of these threads while it has nothing to take ([`Pool::turn`]): a single
+//! busy stream then needs no other thread, which on a machine with few cores would cost more
+//! in waking than in writing. Long writes are left to the others, so that the drain stays
+//! free for its other streams and its timers.
 
 use std::collections::VecDeque;
 use std::io;
@@ -104,18 +109,37 @@ impl Pool {
             state.streams.resize_with(stream + 1, Queue::default);
         }
         state.open += 1;
+        let long = packet.size() > MOST_BYTES;
         let queue = &mut state.streams[stream];
         queue.packets.push_back(packet);
         if !queue.busy {
             queue.busy = true;
             state.ready.push_back(stream);
+            // The first short one is for the drain's own turn.
+            let others = long || state.ready.len() > 1;
             drop(state);
-            self.shared.work.notify_one();
+            if others {
+                self.shared.work.notify_one();
+            }
+        }
+    }
+
+    /// Writes what is ready on the caller's thread, but for long writes.
+    pub(super) fn turn(&self) {
+        let mut state = lock(&self.shared.state);
+        let is_short = |s: &State, stream: &usize| {
+            s.streams[*stream].packets.front().is_some_and(|p| p.size() <= MOST_BYTES)
+        };
+        while let Some(at) = state.ready.iter().position(|stream| is_short(&state, stream)) {
+            if let Some(stream) = state.ready.remove(at) {
+                state = self.shared.serve(state, stream);
+            }
         }
     }
 
     /// Waits until every packet taken so far has been written or has failed.
     pub(super) fn wait_idle(&self) {
+        self.turn();
         let mut state = lock(&self.shared.state);
         while state.open > 0 {
             state = self.shared.idle.wait(state).unwrap_or_else(PoisonError::into_inner);
