@@ -1,6 +1,7 @@
 //! The tests' harness: records that prove themselves, a reader that checks them, outputs
 //! that misbehave, and the program as a command.
 
+pub mod collect;
 pub mod faulty;
 pub mod program;
 pub mod records;
