@@ -207,7 +207,11 @@ impl Printer {
             rest = next;
             put(line, json, &v);
         }
-        line.extend_from_slice(if json { b"}}\n" } else { b" }\n" });
+        line.extend_from_slice(match (json, plan.class.fields.is_empty()) {
+            (true, _) => b"}}\n",
+            (false, true) => b"}\n",
+            (false, false) => b" }\n",
+        });
         self.flush_if_full(out)
     }
 
