@@ -31,6 +31,9 @@ unsafe impl Memory for Loan {
 // SAFETY: as `HeapMemory`.
 unsafe impl ReadMemory for Loan {}
 
+/// Stream id and bytes of each packet, in the order of taking.
+pub type Taken = Vec<(u32, Vec<u8>)>;
+
 /// What the output is to do with a packet, whose bytes have been kept.
 pub type Treatment = Box<dyn FnMut(u64, Packet<Loan>) + Send>;
 
@@ -38,8 +41,8 @@ pub type Treatment = Box<dyn FnMut(u64, Packet<Loan>) + Send>;
 pub struct Collect {
     heap: Heap,
     treatment: Option<Treatment>,
-    /// Stream id and bytes of each packet, in the order of taking.
-    pub packets: Arc<Mutex<Vec<(u32, Vec<u8>)>>>,
+    /// What was taken so far.
+    pub packets: Arc<Mutex<Taken>>,
     /// While this is set there is no memory to be had.
     pub exhausted: Arc<AtomicBool>,
 }
@@ -87,7 +90,7 @@ impl Backend for Collect {
 
 /// See [`Collect`].
 pub struct CollectOutput {
-    packets: Arc<Mutex<Vec<(u32, Vec<u8>)>>>,
+    packets: Arc<Mutex<Taken>>,
     treatment: Treatment,
     count: u64,
 }
