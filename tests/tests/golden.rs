@@ -102,12 +102,11 @@ fn records(classes: &ClassRegistry) -> Vec<(rbpipe_core::class::ClassId, u64, Ve
     let types = register(EventClass::new("golden:types", types).level(LogLevel::Warning));
     let empty = register(EventClass::new("golden:empty", vec![]).level(LogLevel::Emergency));
     // The 29th class of the program's own has the number 31: an extended header.
-    let late = (4..30)
-        .map(|i| {
-            register(EventClass::new(format!("late:{i}"), vec![Field::new("x", FieldType::U8)]))
-        })
-        .last()
-        .expect("some");
+    let late: Vec<_> = (4..30)
+        .map(|i| EventClass::new(format!("late:{i}"), vec![Field::new("x", FieldType::U8)]))
+        .map(register)
+        .collect();
+    let late = late[late.len() - 1];
     let mut payload = Vec::new();
     payload.extend(0xdead_beefu32.to_le_bytes());
     payload.extend(0o17u16.to_le_bytes());

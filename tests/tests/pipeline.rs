@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rbpipe_tests::have;
 use rbpipe_tests::program::{balance, rbpipe, run, start};
+use rbpipe_tests::{have, records};
 use serde_json::Value;
 
 const PYTHON: &str = "/usr/bin/python3";
@@ -232,6 +232,8 @@ fn a_killed_pipeline_leaves_whole_packets() {
         let out = rbpipe().current_dir(dir.path()).args(args).output().expect("runs");
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         assert_eq!(counts(dir.path(), "whole").0, events, "recovered to the last record");
+        let found = records::verify_generated(&dir.path().join("whole"));
+        assert_eq!(found.records, events, "nothing torn: every checksum is right");
         with_events += u64::from(events > 0);
         if round < 2 && have("killed", "babeltrace2", &["--version"]) {
             let out = Command::new("babeltrace2")
@@ -243,6 +245,71 @@ fn a_killed_pipeline_leaves_whole_packets() {
         }
     }
     assert!(with_events > rounds / 2, "most rounds were killed under load");
+}
+
+/// A disk that fills up and is freed again, in a name space of the test's own.
+#[test]
+fn a_full_disk_is_said_and_counted_and_writing_goes_on_when_there_is_room() {
+    if !have("full disk", "unshare", &["-rm", "mount", "-t", "tmpfs", "none", "/mnt"])
+        || !have("full disk", "babeltrace2", &["--version"])
+    {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("disk")).expect("made");
+    std::fs::write(
+        dir.path().join("pipeline.toml"),
+        r#"
+        source.g = {type = "generator", rate = 5000, payload = 200, channel = "c"}
+        channel.c = {subbuf_size = "16 KiB", streams = "single", switch_timer = "20 ms", backend = {type = "file", path = "disk/t"}}
+        "#,
+    )
+    .expect("written");
+    let script = r#"
+        mount -t tmpfs -o size=8m none disk
+        head -c 7900000 /dev/zero > disk/other
+        "$0" --config pipeline.toml --report report.json 2> said &
+        waits() { for i in $(seq 400); do grep -q "$1" said && return; sleep 0.05; done; exit 9; }
+        waits 'cannot write'
+        sleep 1.2
+        rm disk/other
+        waits 'writing again'
+        sleep 0.1
+        kill -TERM $!
+        wait $!
+        echo "ended $?"
+        "$0" read disk/t > read
+        babeltrace2 disk/t > babeltrace2 2> warnings
+        echo "babeltrace2 $?"
+        cp -r disk/t .
+    "#;
+    let program = rbpipe();
+    let out = Command::new("unshare")
+        .args(["-rm", "bash", "-c", script])
+        .arg(program.get_program())
+        .current_dir(dir.path())
+        .output()
+        .expect("it runs");
+    let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect(name);
+    let said = text("said");
+    let told = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(told, "ended 1\nbabeltrace2 0\n", "{said} {out:?}");
+    // Once, and at most once a second.
+    let complaints = said.matches("cannot write").count();
+    assert!((1..=4).contains(&complaints), "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
+    let report: Value = serde_json::from_str(&text("report.json")).expect("JSON");
+    let c = &report["channels"]["c"];
+    balance(c);
+    assert!(c["output"]["failed"].as_u64() > Some(0), "{c}");
+    assert_eq!(c["lost"]["full"], 0, "a failing output stops no writer: {c}");
+    let found = records::verify_generated(&dir.path().join("t"));
+    assert_eq!(Some(found.records), c["output"]["records"].as_u64(), "{found:?} {c}");
+    assert_eq!(Some(found.packets_lost), c["output"]["failed"].as_u64(), "{found:?} {c}");
+    let events = text("read").lines().filter(|l| !l.starts_with("!lost")).count() as u64;
+    assert_eq!((events, text("babeltrace2").lines().count() as u64), (found.records, events));
+    let warnings = text("warnings");
+    assert!(warnings.lines().all(|l| l.contains("discarded")), "{warnings}");
 }
 
 #[test]
