@@ -15,7 +15,7 @@ use rbpipe_core::backend::{Backend, Context, Visit};
 use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Writer};
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{ChannelConfig, PipelineConfig, SourceConfig};
 use crate::sources::{self, Channels, Counts, Source, Stop, VisitSource};
@@ -47,6 +47,12 @@ pub struct RunningSource {
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
+impl RunningSource {
+    fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|t| !t.is_finished())
+    }
+}
+
 /// What is left when the pipeline has ended.
 pub struct Ended {
     /// The pipeline's name.
@@ -59,6 +65,8 @@ pub struct Ended {
     pub sources: Vec<RunningSource>,
     /// What went wrong; empty: nothing.
     pub errors: Vec<anyhow::Error>,
+    /// Answers the second SIGINT for as long as there is something left to say or write.
+    _runtime: Option<tokio::runtime::Runtime>,
 }
 
 /// Runs a pipeline to its end.
@@ -72,6 +80,10 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    let signals = {
+        let _runtime = runtime.enter();
+        Signals::new().context("cannot listen for signals")?
+    };
     let context = Context::new(config.name.clone());
     let begin = Instant::now();
     let mut channels = Vec::new();
@@ -88,8 +100,10 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         .map(|s| start(s, &channels, &stop, &ended))
         .collect::<anyhow::Result<_>>()?;
     let end = config.duration.map(|d| begin + d);
-    runtime.block_on(wait(&channels, &sources, end, &ended));
-    Ok(finish(config.name, begin, channels, sources, &stop, config.stop_timeout))
+    runtime.block_on(wait(signals, &channels, &sources, end, &ended));
+    let mut ended = finish(config.name, begin, channels, sources, &stop, config.stop_timeout);
+    ended._runtime = Some(runtime);
+    Ok(ended)
 }
 
 // --- the beginning ------------------------------------------------------------------
@@ -216,15 +230,12 @@ impl VisitSource for Start<'_> {
 
 /// Waits for the end: all sources have ended, time is up, or a signal.
 async fn wait(
+    mut signals: Signals,
     channels: &[Running],
     sources: &[RunningSource],
     end: Option<Instant>,
     ended: &tokio::sync::Notify,
 ) {
-    let mut signals = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-        (Ok(int), Ok(term)) => Some((int, term)),
-        _ => None,
-    };
     let mut status = StatusLine::new();
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     loop {
@@ -234,34 +245,43 @@ async fn wait(
                 None => std::future::pending().await,
             }
         };
-        let signalled = async {
-            match &mut signals {
-                Some((int, term)) => tokio::select! { _ = int.recv() => (), _ = term.recv() => () },
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = time_is_up => break,
-            () = signalled => {
-                // The next one ends the program at once.
-                tokio::spawn(exit_at_next_interrupt());
-                break;
-            }
+            _ = signals.interrupt.recv() => break,
+            _ = signals.terminate.recv() => break,
             () = ended.notified() => {}
             _ = tick.tick() => status.show(channels),
         }
-        let running = |s: &RunningSource| s.thread.as_ref().is_some_and(|t| !t.is_finished());
-        if !sources.iter().any(running) {
+        if !sources.iter().any(RunningSource::is_running) {
             break;
         }
     }
     status.clear();
+    // It ends. Who cannot wait for that asks once more.
+    tokio::spawn(async move {
+        if signals.interrupt.recv().await.is_some() {
+            std::process::exit(130);
+        }
+    });
 }
 
-async fn exit_at_next_interrupt() {
-    if let Ok(mut int) = signal(SignalKind::interrupt()) {
-        int.recv().await;
-        std::process::exit(130);
+/// The signals that the program answers, from its first step on.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// A file that grows beyond the process's limit is an output that fails, like a full
+    /// disk: taken, the signal ends nobody, and the write says why.
+    _file_size: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            _file_size: signal(file_size)?,
+        })
     }
 }
 
@@ -277,19 +297,20 @@ fn finish(
 ) -> Ended {
     let mut errors = Vec::new();
     stop.stop();
-    // A source that waits for room (block mode, for ever) is let go by the finalise below.
-    let deadline = Instant::now() + stop_timeout;
-    while sources.iter().any(|s| s.thread.as_ref().is_some_and(|t| !t.is_finished()))
-        && Instant::now() < deadline
-    {
-        thread::sleep(Duration::from_millis(1));
-    }
+    wait_for(&sources, stop_timeout);
     for c in &channels {
         c.control.stop();
     }
+    // A source that waited for room (block mode, for ever) is let go by that; one that waits
+    // for something else is not waited for.
+    wait_for(&sources, stop_timeout);
     for s in &mut sources {
-        // Said when it happened; kept for the exit code.
-        join(s.thread.take(), &mut errors);
+        if s.is_running() {
+            tracing::warn!("source {}: does not end when it is told to; it is left behind", s.name);
+        } else {
+            // Said when it happened; kept for the exit code.
+            join(s.thread.take(), &mut errors);
+        }
     }
     for c in &mut channels {
         let before = errors.len();
@@ -304,7 +325,16 @@ fn finish(
             errors.push(anyhow!("channel {}: {failed} packets could not be written", c.name));
         }
     }
-    Ended { name, seconds: begin.elapsed().as_secs_f64(), channels, sources, errors }
+    let seconds = begin.elapsed().as_secs_f64();
+    Ended { name, seconds, channels, sources, errors, _runtime: None }
+}
+
+/// Waits until all sources have ended, but not for ever.
+fn wait_for(sources: &[RunningSource], at_most: Duration) {
+    let deadline = Instant::now() + at_most;
+    while sources.iter().any(RunningSource::is_running) && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn join(thread: Option<JoinHandle<anyhow::Result<()>>>, errors: &mut Vec<anyhow::Error>) {

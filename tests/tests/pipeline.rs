@@ -3,6 +3,7 @@
 //! Method: the program itself, in a directory of its own.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -327,9 +328,161 @@ fn a_removed_directory_is_said_and_writing_goes_on() {
     std::fs::remove_dir_all(dir.path().join("t")).expect("removed");
     let out = child.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(said.matches("was removed while the pipeline runs").count(), 1, "{said}");
+    assert_eq!(said.matches("while the pipeline runs").count(), 1, "{said}");
     let (events, discarded, packets) = counts(dir.path(), "t");
     assert!(events > 500 && packets > 0 && discarded == 0, "{events} {packets}");
+}
+
+#[test]
+fn a_directory_that_is_moved_away_stays_whole_and_a_new_one_is_begun() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let child = start(
+        dir.path(),
+        r#"
+        pipeline.duration = "900 ms"
+        source.g = {type = "generator", rate = 5000, channel = "c"}
+        channel.c = {switch_timer = "20 ms", backend = {type = "file", path = "t"}}
+        "#,
+    );
+    std::thread::sleep(Duration::from_millis(400));
+    std::fs::rename(dir.path().join("t"), dir.path().join("before")).expect("moved");
+    let out = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert_eq!(said.matches("while the pipeline runs").count(), 1, "{said}");
+    let text = std::fs::read(dir.path().join("report.json")).expect("a report");
+    let report: Value = serde_json::from_slice(&text).expect("JSON");
+    let (before, after) = (counts(dir.path(), "before"), counts(dir.path(), "t"));
+    assert!(before.0 > 500 && after.0 > 500, "{before:?} {after:?}");
+    assert_eq!(Some(before.0 + after.0), report["channels"]["c"]["recorded"].as_u64());
+    assert!(after.2 > 0, "the packets that are elsewhere are missed: {after:?}");
+    records::verify_generated(&dir.path().join("before"));
+}
+
+/// A limit on the size of files is a full disk of its own kind.
+#[test]
+fn a_file_at_its_limit_is_an_output_that_fails() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(
+        dir.path().join("pipeline.toml"),
+        r#"
+        pipeline.duration = "500 ms"
+        source.g = {type = "generator", rate = 50000, payload = 200, channel = "c"}
+        channel.c = {subbuf_size = "16 KiB", streams = "single", switch_timer = "20 ms", backend = {type = "file", path = "t"}}
+        "#,
+    )
+    .expect("written");
+    let out = Command::new("bash")
+        .args(["-c", "ulimit -f 1024; exec \"$0\" --config pipeline.toml --report report.json"])
+        .arg(rbpipe().get_program())
+        .current_dir(dir.path())
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write: File too large"), "{said}");
+    let text = std::fs::read(dir.path().join("report.json")).expect("a report");
+    let report: Value = serde_json::from_slice(&text).expect("JSON");
+    balance(&report["channels"]["c"]);
+    let found = records::verify_generated(&dir.path().join("t"));
+    let written = &report["channels"]["c"]["output"]["records"];
+    assert_eq!(Some(found.records), written.as_u64(), "{said}");
+}
+
+/// The second SIGINT does not wait for what the first one began: here, for somebody to read
+/// the summary.
+#[test]
+fn a_second_interrupt_ends_it_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let toml = r#"
+        source.g = {type = "generator", channel = "c"}
+        channel.c = {backend = {type = "pages"}}
+        "#;
+    std::fs::write(dir.path().join("pipeline.toml"), toml).expect("written");
+    let (_reader, mut full) = std::io::pipe().expect("a pipe");
+    full.write_all(&[b' '; 64 << 10]).expect("just as much as it takes");
+    let mut child = rbpipe()
+        .current_dir(dir.path())
+        .args(["--config", "pipeline.toml"])
+        .stderr(full)
+        .spawn()
+        .expect("it starts");
+    let pid = rustix::process::Pid::from_child(&child);
+    let interrupt = || {
+        std::thread::sleep(Duration::from_millis(400));
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("told");
+    };
+    interrupt();
+    interrupt();
+    let begin = Instant::now();
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    assert!(begin.elapsed() < Duration::from_secs(5));
+}
+
+/// A named pipe that nobody writes into keeps nobody waiting; one with writers is read.
+#[test]
+fn lines_come_from_a_named_pipe() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let fifo = dir.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
+    let toml = r#"
+        source.l = {type = "lines", from = "file:fifo", follow = true, channel = "c"}
+        channel.c = {streams = "single", backend = {type = "file", path = "t", overwrite = true}}
+        "#;
+    for texts in [&[][..], &["one\ntwo", "three\n"]] {
+        let child = start(dir.path(), toml);
+        std::thread::sleep(Duration::from_millis(200));
+        for text in texts {
+            // Opens, writes, closes: a writer that comes and goes.
+            std::fs::write(&fifo, text).expect("written");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("told");
+        let begin = Instant::now();
+        let out = child.wait_with_output().expect("it ends");
+        assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        let lines = if texts.is_empty() { 0 } else { 3 };
+        assert_eq!(counts(dir.path(), "t").0, lines, "{texts:?}");
+    }
+}
+
+/// A log that is rotated: renamed, and begun anew under its name.
+#[test]
+fn lines_follow_a_file_that_is_replaced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = dir.path().join("log");
+    std::fs::write(&log, "one\n").expect("written");
+    let child = start(
+        dir.path(),
+        r#"
+        source.l = {type = "lines", from = "file:log", follow = true, channel = "c"}
+        channel.c = {streams = "single", backend = {type = "file", path = "t"}}
+        "#,
+    );
+    let pause = || std::thread::sleep(Duration::from_millis(250));
+    let append = |text: &str| {
+        let mut file = std::fs::File::options().append(true).open(&log).expect("opened");
+        file.write_all(text.as_bytes()).expect("written");
+    };
+    pause();
+    append("two\nthr");
+    pause();
+    append("ee\nfour");
+    std::fs::rename(&log, dir.path().join("log.1")).expect("renamed");
+    std::fs::write(&log, "five\n").expect("written");
+    pause();
+    append("six\n");
+    pause();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+    assert_eq!(child.wait_with_output().expect("it ends").status.code(), Some(0));
+    let out = rbpipe().current_dir(dir.path()).args(["read", "t"]).output().expect("it runs");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let lines: Vec<&str> =
+        text.lines().filter_map(|l| l.split("line = \"").nth(1)?.split('"').next()).collect();
+    assert_eq!(lines, ["one", "two", "three", "four", "five", "six"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +30,10 @@ pub(super) struct Directory {
 
 #[derive(Default)]
 struct State {
+    /// Which directory `path` was when it was made: device and inode.
+    id: Option<(u64, u64)>,
+    /// How often it had to be made anew: a stream file of an earlier one is not in it.
+    generation: u64,
     channels: Vec<Member>,
     /// Of the metadata on disk: each channel's classes and stream classes.
     written: Option<Vec<(usize, [bool; 3])>>,
@@ -59,7 +64,7 @@ impl Directory {
             uuid,
             name: context.pipeline.clone(),
             clock_offset: context.clock_offset,
-            state: Mutex::default(),
+            state: Mutex::new(State { id: identity(path), ..State::default() }),
         };
         // At once: a trace that nothing was recorded into is a trace, too.
         this.update(&mut this.state(), &[]).map_err(|e| {
@@ -144,19 +149,30 @@ impl Directory {
         result
     }
 
-    /// The directory vanished while the pipeline runs: makes it anew.
-    pub(super) fn restore(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.path)?;
+    /// Makes sure that `path` still is the directory that was made; if it was removed or
+    /// moved away while the pipeline runs, makes it anew. Gives its generation.
+    pub(super) fn ensure(&self) -> io::Result<u64> {
         let mut state = self.state();
-        let wanted: Vec<(usize, [bool; 3])> =
-            state.channels.iter().map(|m| (m.classes.len(), m.used)).collect();
-        self.update(&mut state, &wanted)
+        if state.id != identity(&self.path) {
+            tracing::warn!(
+                "{}: was removed or moved away while the pipeline runs; a new one is begun",
+                self.path.display()
+            );
+            fs::create_dir_all(&self.path)?;
+            state.id = identity(&self.path);
+            state.generation += 1;
+            let wanted: Vec<(usize, [bool; 3])> =
+                state.channels.iter().map(|m| (m.classes.len(), m.used)).collect();
+            self.update(&mut state, &wanted)?;
+        }
+        Ok(state.generation)
     }
+}
 
-    /// Whether what `metadata` names is still there.
-    pub(super) fn is_there(&self) -> bool {
-        self.path.join(METADATA).exists()
-    }
+/// Device and inode of the directory at `path`.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?;
+    Some((found.dev(), found.ino()))
 }
 
 fn random(bytes: &mut [u8]) -> io::Result<()> {

@@ -26,6 +26,8 @@ pub(super) struct StreamFile {
     plain: bool,
     /// Written since the last sync.
     pub(super) dirty: bool,
+    /// Which directory it was made in: see `Directory::ensure`.
+    pub(super) generation: u64,
 }
 
 impl StreamFile {
@@ -35,14 +37,23 @@ impl StreamFile {
     /// older than the stream that they come into.
     pub(super) fn create(
         directory: &Path,
+        generation: u64,
         channel: &str,
         info: &StreamInfo,
         first: u64,
     ) -> io::Result<Self> {
         let path = directory.join(format!("{channel}_{}", info.id));
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        let mut this =
-            Self { file, path, end: 0, allocated: 0, step: FIRST_STEP, plain: false, dirty: false };
+        let mut this = Self {
+            file,
+            path,
+            end: 0,
+            allocated: 0,
+            step: FIRST_STEP,
+            plain: false,
+            dirty: false,
+            generation,
+        };
         let size = u64::from(info.class.header_size());
         let start = info.start.min(first);
         let header = PacketHeader {

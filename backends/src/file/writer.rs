@@ -276,19 +276,24 @@ impl Shared {
         info: &rbpipe_core::backend::StreamInfo,
         begin: u64,
     ) -> io::Result<&'f mut StreamFile> {
-        if file.as_ref().is_some_and(StreamFile::is_gone) {
-            tracing::warn!(
-                "{}: was removed while the pipeline runs; what was in it is gone, a new one is \
-                 begun",
-                file.as_ref().map(|f| f.path().display().to_string()).unwrap_or_default()
-            );
-            *file = None;
+        let generation = self.directory.ensure()?;
+        if let Some(known) = file {
+            if known.generation != generation {
+                // In the directory that was moved away: what is in it stays whole.
+                let _ = known.close();
+                *file = None;
+            } else if known.is_gone() {
+                tracing::warn!(
+                    "{}: was removed while the pipeline runs; what was in it is gone, a new one \
+                     is begun",
+                    known.path().display()
+                );
+                *file = None;
+            }
         }
         if file.is_none() {
-            if !self.directory.is_there() {
-                self.directory.restore()?;
-            }
-            *file = Some(StreamFile::create(self.directory.path(), &self.channel, info, begin)?);
+            let path = self.directory.path();
+            *file = Some(StreamFile::create(path, generation, &self.channel, info, begin)?);
         }
         file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
     }

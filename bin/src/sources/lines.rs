@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,6 +16,7 @@ use rbpipe_backends::units::Size;
 use rbpipe_core::backend::ConfigProblem;
 use rbpipe_core::class::{EventClass, Field, FieldType};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 
 use super::payload::Payload;
@@ -64,7 +65,7 @@ impl Source for Lines {
     const SAMPLE: &'static str = "\
 # Lines of text (`rbpipe:line`). Bytes that are not UTF-8 become \\xNN; cut lines end in `…`.
 type = \"lines\"
-from = \"stdin\"          # stdin | file:PATH
+from = \"stdin\"          # stdin | file:PATH (a named pipe, too)
 follow = false          # at the end of a file wait for more (also when it is replaced)
 max_line = \"4 KiB\"
 ";
@@ -91,9 +92,17 @@ max_line = \"4 KiB\"
         let mut lines = Splitter::new(config.max_line.0 as usize);
         let mut out = Out { to, class, origin: config.from.clone(), payload: Payload::default() };
         match parse_from(&config.from).map_err(anyhow::Error::msg)? {
-            From::Stdin => read_stdin(&mut lines, &mut out, stop),
-            From::File(path) => read_file(&path, config.follow, &mut lines, &mut out, stop),
+            From::Stdin => {
+                read_waiting(io::stdin().as_fd(), &mut lines, &mut out, stop).context("stdin")?;
+            }
+            From::File(path) => {
+                read_file(&path, config.follow, &mut lines, &mut out, stop)
+                    .with_context(|| format!("{}: cannot be read", path.display()))?;
+            }
         }
+        // What there is without an end of line is a line.
+        lines.finish(|line| out.line(line));
+        Ok(())
     }
 }
 
@@ -114,28 +123,31 @@ impl Out<'_> {
 /// How long a source that waits for bytes may be deaf to `stop`.
 const POLL: Duration = Duration::from_millis(50);
 
-fn read_stdin(lines: &mut Splitter, out: &mut Out<'_>, stop: &Stop) -> anyhow::Result<()> {
-    let stdin = io::stdin();
+/// Reads what may keep a reader waiting (a pipe, a terminal, a device) to its end. False: it
+/// was told to stop, or the channels are closed.
+fn read_waiting(
+    from: BorrowedFd<'_>,
+    lines: &mut Splitter,
+    out: &mut Out<'_>,
+    stop: &Stop,
+) -> io::Result<bool> {
     let mut buffer = vec![0; 64 << 10];
     while !stop.is_stopped() {
-        if !readable(stdin.as_fd(), POLL) {
+        if !readable(from, POLL) {
             continue;
         }
-        let n = match rustix::io::read(stdin.as_fd(), &mut buffer[..]) {
-            Ok(n) => n,
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => continue,
-            Err(e) => return Err(io::Error::from(e)).context("stdin"),
-        };
-        if n == 0 {
-            lines.finish(|line| out.line(line));
-            return Ok(());
-        }
-        if !lines.push(&buffer[..n], |line| out.line(line)) {
-            return Ok(());
+        match rustix::io::read(from, &mut buffer[..]) {
+            Ok(0) => return Ok(true),
+            Ok(n) => {
+                if !lines.push(&buffer[..n], |line| out.line(line)) {
+                    return Ok(false);
+                }
+            }
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(e) => return Err(e.into()),
         }
     }
-    lines.finish(|line| out.line(line));
-    Ok(())
+    Ok(false)
 }
 
 fn readable(fd: BorrowedFd<'_>, wait: Duration) -> bool {
@@ -144,49 +156,61 @@ fn readable(fd: BorrowedFd<'_>, wait: Duration) -> bool {
     poll(&mut fds, Some(&timeout)).is_ok_and(|n| n > 0)
 }
 
+/// Opens without waiting: a named pipe would keep the source waiting for its writer, deaf to
+/// `stop`. Reading it waits for one, as others would.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
 fn read_file(
-    path: &PathBuf,
+    path: &Path,
     follow: bool,
     lines: &mut Splitter,
     out: &mut Out<'_>,
     stop: &Stop,
-) -> anyhow::Result<()> {
-    let shown = path.display();
-    let mut file = File::open(path).with_context(|| format!("{shown}: cannot be opened"))?;
+) -> io::Result<()> {
+    let mut file = open(path)?;
+    while !file.metadata()?.is_file() {
+        // What one writer ended with was its last line; the next one may come.
+        if !read_waiting(file.as_fd(), lines, out, stop)? || !follow {
+            return Ok(());
+        }
+        lines.finish(|line| out.line(line));
+        file = open(path)?;
+    }
     let mut buffer = vec![0; 64 << 10];
-    let mut at = 0;
+    let (mut at, mut next) = (0, None);
     while !stop.is_stopped() {
-        let n = file.read(&mut buffer).with_context(|| format!("{shown}: cannot be read"))?;
+        let n = file.read(&mut buffer)?;
         at += n as u64;
         if n > 0 {
             if !lines.push(&buffer[..n], |line| out.line(line)) {
                 return Ok(());
             }
-            continue;
-        }
-        if !follow {
+        } else if !follow {
             break;
-        }
-        if let Some(next) = successor(path, &file, at) {
+        } else if let Some(next) = next.take() {
             // What the old one ended with was its last line.
             lines.finish(|line| out.line(line));
-            file = next;
-            at = 0;
-            continue;
-        }
-        if stop.wait(POLL) {
-            break;
+            (file, at) = (next, 0);
+        } else {
+            // Another file has its place: once more to the end of the old one, which may
+            // have grown before that.
+            next = successor(path, &file, at);
+            if next.is_none() && stop.wait(POLL) {
+                break;
+            }
         }
     }
-    lines.finish(|line| out.line(line));
     Ok(())
 }
 
 /// The file that took this one's place: another one under its name, or itself, cut short.
-fn successor(path: &PathBuf, file: &File, at: u64) -> Option<File> {
+fn successor(path: &Path, file: &File, at: u64) -> Option<File> {
     let (known, now) = (file.metadata().ok()?, std::fs::metadata(path).ok()?);
     let other = (known.dev(), known.ino()) != (now.dev(), now.ino());
-    (other || now.len() < at).then(|| File::open(path).ok()).flatten()
+    (other || now.len() < at).then(|| open(path).ok()).flatten()
 }
 
 /// Cuts bytes into lines that can be recorded.
