@@ -260,6 +260,7 @@ mod tests {
         assert_eq!(g.lap(p.plus(g.buffer_size())), 0);
     }
 
+    /// lttng-ust 3d8e9399: overwrite mode with fewer than two sub-buffers is refused.
     #[test]
     fn refuses_what_cannot_be() {
         assert_eq!(Geometry::new(2048, 2, 1, 84), Err(GeometryError::Size(2048)));
