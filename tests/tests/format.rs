@@ -12,9 +12,12 @@ use rbpipe_core::channel::{Channel, ChannelOptions, Streams};
 use rbpipe_core::class::{
     Base, ClassRegistry, EventClass, Field, FieldType, Integer, Label, LogLevel,
 };
+use rbpipe_core::decode::{Classes, Cursor};
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::{Geometry, Mode};
+use rbpipe_core::packet::{PacketHeader, StreamClass};
 use rbpipe_core::stream::GivenRecord;
+use rbpipe_tests::program::rbpipe;
 use rbpipe_tests::{have, records};
 
 struct Made {
@@ -221,5 +224,94 @@ fn given_times_are_kept_and_never_go_back() {
             .filter_map(|l| l.get(1..21).and_then(|c| c.trim_start_matches('0').parse().ok()))
             .collect();
         assert_eq!(times, expected, "to the nanosecond");
+    }
+}
+
+/// Reservations of every size that is told in another way, given up: babeltrace2 reads them as
+/// events, `rbpipe read` hides and counts them.
+#[test]
+fn given_up_reservations_are_events_of_their_own_size() {
+    let made = make(Streams::Single);
+    let class = records::register(&made.classes);
+    let (writer, control) = (made.channel.writer(), Control::new(made.channel.waker()));
+    let asked = control.clone();
+    let channel = made.channel;
+    let drain =
+        std::thread::spawn(move || channel.run(&asked, Duration::from_secs(1), &mut |_| {}));
+    let sizes = [0, 1, 2, 255, 256, 257, 258, 3000];
+    for (seq, size) in sizes.into_iter().enumerate() {
+        let mut given_up = writer.reserve(class, size).expect("room");
+        given_up.write(&vec![0xEE; size / 2]);
+        drop(given_up);
+        writer.record(class, &records::record(0, seq as u64, 8)).expect("room");
+    }
+    control.stop();
+    drain.join().expect("the drain").expect("it closes");
+    let found = records::verify(&made.dir.path().join("t"), &made.classes);
+    assert_eq!((found.records, found.aborted), (8, 8));
+    let out = rbpipe().arg("read").arg(made.dir.path().join("t")).output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 8);
+    assert_eq!(
+        String::from_utf8_lossy(&out.stderr),
+        "rbpipe read: 8 aborted records are not shown\n"
+    );
+    if have("given_up", "babeltrace2", &["--version"]) {
+        let text = babeltrace(&made.dir);
+        let counts: Vec<&str> = text
+            .lines()
+            .filter_map(|l| l.split_once("rbpipe:aborted: ")?.1.split(", bytes").next())
+            .collect();
+        let counts: Vec<&str> = counts.iter().map(|c| c.trim_matches(['{', '}', ' '])).collect();
+        let told = ["", "n = 0", "n = 1", "n = 254", "n = 255", "n = 253", "n = 254", "n = 2996"];
+        assert_eq!(counts, told, "payload bytes less those that count them");
+    }
+}
+
+/// Classes appear while the trace runs: whoever looks at any moment finds every packet on the
+/// disk described, and metadata that is whole.
+#[test]
+fn metadata_grows_before_the_first_packet_that_needs_it() {
+    let made = make(Streams::Single);
+    let (writer, control) = (made.channel.writer(), Control::new(made.channel.waker()));
+    let asked = control.clone();
+    let (channel, path) = (made.channel, made.dir.path().join("t"));
+    let drain =
+        std::thread::spawn(move || channel.run(&asked, Duration::from_secs(1), &mut |_| {}));
+    let classes = Arc::clone(&made.classes);
+    let writes = std::thread::spawn(move || {
+        for i in 0..200u32 {
+            let class =
+                EventClass::new(format!("grows:{i}"), vec![Field::new("i", FieldType::U32)]);
+            let class = classes.register(class).expect("a class");
+            for _ in 0..20 {
+                writer.record(class, &i.to_le_bytes()).expect("block mode, a live reader");
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let (mut looks, mut most) = (0, 0);
+    while !writes.is_finished() {
+        // Packets first: what describes them was there before.
+        let Ok(stream) = std::fs::read(path.join("c_0")) else { continue };
+        let metadata = std::fs::read_to_string(path.join("metadata")).expect("always there");
+        assert!(metadata.ends_with(";\n"), "metadata is whole");
+        let described = metadata.matches("name = \"grows:").count();
+        let known = Classes::new(made.classes.all().into_iter().take(described));
+        let mut rest = &stream[..];
+        while let Ok(h) = PacketHeader::decode(rest, |_| Some(StreamClass::Plain)) {
+            let Some(packet) = rest.get(..h.content_size as usize) else { break };
+            let mut cursor = Cursor::new(h.stream_class.header_size() as usize, h.begin);
+            while cursor.next(packet, &known).expect("described").is_some() {}
+            rest = rest.get(h.packet_size as usize..).unwrap_or_default();
+        }
+        looks += 1;
+        most = most.max(described);
+    }
+    writes.join().expect("a writer");
+    control.stop();
+    drain.join().expect("the drain").expect("it closes");
+    assert!(looks > 10 && most > 20, "{looks} looks, {most} classes seen to come");
+    if have("metadata_grows", "babeltrace2", &["--version"]) {
+        assert_eq!(babeltrace(&made.dir).lines().count(), 4000);
     }
 }
