@@ -44,13 +44,29 @@ impl Layout for One<'_> {
     }
 }
 
+/// A record that brings its own time.
+struct Given(u64);
+
+impl Layout for Given {
+    fn now(&mut self) -> u64 {
+        self.0
+    }
+    fn measure(&mut self, now: u64, _: Option<u64>, _: u64) -> Measure {
+        Measure { size: 1, records: 1, end: now }
+    }
+}
+
 impl Model {
     fn new(mode: Mode, reader: u32) -> Arc<Self> {
+        Self::with(mode, reader, Timestamps::Clock)
+    }
+
+    fn with(mode: Mode, reader: u32, timestamps: Timestamps) -> Arc<Self> {
         let g = Geometry::small(2, 2, reader, 0).unwrap();
         let needed = Frontend::<Box<[Line]>>::lines_needed(g);
         let lines: Box<[Line]> = (0..needed).map(|_| Line::default()).collect();
         Arc::new(Self {
-            frontend: Frontend::new(lines, g, mode, Timestamps::Clock).unwrap(),
+            frontend: Frontend::new(lines, g, mode, timestamps).unwrap(),
             memory: (0..g.memories()).map(|_| [UnsafeCell::new(0), UnsafeCell::new(0)]).collect(),
             clock: AtomicU64::new(1),
         })
@@ -67,7 +83,11 @@ impl Model {
 
     /// Writes `value`; false: lost, and counted.
     fn write(&self, value: u64) -> bool {
-        match self.frontend.reserve(&mut One(&self.clock)) {
+        self.write_as(value, &mut One(&self.clock))
+    }
+
+    fn write_as(&self, value: u64, layout: &mut impl Layout) -> bool {
+        match self.frontend.reserve(layout) {
             Ok(reserved) => {
                 if let Some(c) = reserved.closing {
                     self.deliver(c);
@@ -341,6 +361,39 @@ fn switch_racing_with_a_reserve_loses_nothing() {
         r.drain(&model);
         check(&model, &r, 2);
         assert_eq!(r.read.len() as u64 + model.frontend.books().full, 2);
+    });
+}
+
+/// Where times are given, a packet begins and ends at its records' own, whatever switch comes
+/// in between, and no time is changed.
+#[test]
+fn given_times_are_kept_when_a_switch_races() {
+    explore(3, || {
+        let model = Model::with(Mode::Discard, 1, Timestamps::Given);
+        let timer = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || {
+                model.switch();
+                model.switch();
+            })
+        };
+        let times = [10, 20, 30];
+        let written: Vec<u64> =
+            times.into_iter().filter(|t| model.write_as(*t, &mut Given(*t))).collect();
+        timer.join().unwrap();
+        model.finalise();
+        let mut r = Reader::new(1);
+        let mut read = Vec::new();
+        while let Some(held) = r.get(&model) {
+            let (content, facts) = (model.content(&held), *held.facts());
+            assert_eq!(content.first(), Some(&facts.begin));
+            assert_eq!(content.last(), Some(&facts.end));
+            read.extend(content);
+            r.look(&model, &held);
+            r.spare.push(held.memory());
+        }
+        assert_eq!(read, written);
+        check(&model, &r, 3);
     });
 }
 
