@@ -128,9 +128,16 @@ pub fn summary(ended: &Ended) -> String {
             }
         }
     }
+    // As it was called: what is said can be typed.
+    let me = std::env::args().next().unwrap_or_else(|| "rbpipe".into());
+    let typed = |command: &str| match command.strip_prefix("rbpipe ") {
+        Some(rest) => format!("{me} {rest}"),
+        None => command.to_owned(),
+    };
     if !looks.is_empty() {
+        let looks: Vec<String> = looks.into_iter().map(typed).collect();
         let _ = writeln!(out, "  look at it: {}", looks.join("   or   "));
     }
-    out.push_str("  what more there is: rbpipe sources, rbpipe backends, rbpipe --help\n");
+    let _ = writeln!(out, "  what more there is: {me} sources | backends | --help");
     out
 }
