@@ -4,6 +4,8 @@
 //! (what was recorded is kept); 2 usage or configuration.
 
 #![forbid(unsafe_code)]
+// Where stderr cannot be written, nothing else is to stop: `status::tell`.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod cli;
 mod config;
@@ -14,25 +16,31 @@ mod sources;
 mod status;
 mod walk;
 
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 use rbpipe_core::backend::{Backend, Visit};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use cli::{Cli, Command, ConfigArgs, RunArgs};
 use sources::{Source, VisitSource};
+use status::say;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    take_all_files();
     tracing_subscriber::fmt()
         .with_writer(|| status::LogWriter)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .without_time()
+        // It would tell stderr that stderr cannot be written, and panic.
+        .log_internal_errors(false)
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("RBPIPE_LOG")
                 .unwrap_or_else(|_| "info".into()),
@@ -41,12 +49,25 @@ fn main() -> ExitCode {
     let code = match cli.command {
         None => run(&cli.run),
         Some(Command::Check(args)) => check(&args),
-        Some(Command::Backends { name }) => list("backend", &backends(), name.as_deref()),
-        Some(Command::Sources { name }) => list("source", &sources_list(), name.as_deref()),
+        Some(Command::Backends { name }) => {
+            list("backend", "[channel.NAME.backend]\n", &backends(), name.as_deref())
+        }
+        Some(Command::Sources { name }) => {
+            let header = "[source.NAME]\nchannel = \"NAME\"        # or a list of channels\n";
+            list("source", header, &sources_list(), name.as_deref())
+        }
         Some(Command::Read(args)) => done(read::run(&args, &mut raw_stdout())),
         Some(Command::Recover(args)) => done(recover::run(&args)),
     };
     ExitCode::from(code)
+}
+
+/// A trace has a file for each stream, and there may be more streams than the usual limit.
+fn take_all_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Not allowed: then what there is must do, and a file that cannot be opened is named.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// stdout without std's line buffer: `read` gathers what it writes itself.
@@ -69,7 +90,7 @@ fn done(result: anyhow::Result<()>) -> u8 {
         Ok(()) => 0,
         Err(e) if is_broken_pipe(&e) => 0,
         Err(e) => {
-            eprintln!("rbpipe: {e:#}");
+            say!("rbpipe: {e:#}");
             FAILED
         }
     }
@@ -83,39 +104,47 @@ fn is_broken_pipe(e: &anyhow::Error) -> bool {
 
 fn run(args: &RunArgs) -> u8 {
     let Some(path) = &args.config else {
-        eprintln!("rbpipe: --config FILE is needed; `rbpipe --help` shows what there is");
+        say!("rbpipe: --config FILE is needed; `rbpipe --help` shows what there is");
         return USAGE;
     };
     let config = match config::read(path, &args.set) {
         Ok((config, warnings)) => {
             if let Some(w) = warnings {
-                eprint!("{}", w.for_stderr());
+                status::tell(&w.for_stderr());
             }
             config
         }
         Err(problems) => {
-            eprint!("{}", problems.for_stderr());
+            status::tell(&problems.for_stderr());
             return USAGE;
         }
     };
-    let ended = match walk::run(config) {
-        Ok(ended) => ended,
-        Err(e) => {
-            eprintln!("rbpipe: {e:#}");
-            return FAILED;
+    // Before anything is recorded: an old report must not pass for this one's, and a place that
+    // cannot be written is better known now than in a week.
+    let report = match args.report.as_ref().map(|path| (path, File::create(path))) {
+        None => None,
+        Some((path, Ok(file))) => Some((path, file)),
+        Some((path, Err(e))) => {
+            say!("rbpipe: {}: the report cannot be written: {e}", path.display());
+            return USAGE;
         }
     };
-    eprint!("{}", report::summary(&ended));
+    let name = config.name.clone();
+    let ended = walk::run(config).unwrap_or_else(|e| walk::Ended::nothing(name, e));
     let mut failed = !ended.errors.is_empty();
-    for e in &ended.errors {
-        eprintln!("rbpipe: {e:#}");
-    }
-    if let Some(path) = &args.report {
+    // The report first: it is for programs, which may not have got anything else.
+    if let Some((path, mut file)) = report {
         let text = format!("{:#}\n", report::json(&ended));
-        if let Err(e) = std::fs::write(path, text) {
-            eprintln!("rbpipe: {}: the report cannot be written: {e}", path.display());
+        if let Err(e) = file.write_all(text.as_bytes()) {
+            say!("rbpipe: {}: the report cannot be written: {e}", path.display());
             failed = true;
         }
+    }
+    if !ended.channels.is_empty() {
+        status::tell(&report::summary(&ended));
+    }
+    for e in &ended.errors {
+        say!("rbpipe: {e:#}");
     }
     if failed { FAILED } else { 0 }
 }
@@ -124,9 +153,9 @@ fn check(args: &ConfigArgs) -> u8 {
     match config::read(&args.config, &args.set) {
         Ok((config, warnings)) => {
             if let Some(w) = warnings {
-                eprint!("{}", w.for_stderr());
+                status::tell(&w.for_stderr());
             }
-            eprintln!(
+            say!(
                 "{}: fine: {} sources, {} channels",
                 args.config.display(),
                 config.sources.len(),
@@ -135,7 +164,7 @@ fn check(args: &ConfigArgs) -> u8 {
             0
         }
         Err(problems) => {
-            eprint!("{}", problems.for_stderr());
+            status::tell(&problems.for_stderr());
             USAGE
         }
     }
@@ -168,15 +197,15 @@ fn sources_list() -> Listed {
     list.0
 }
 
-fn list(what: &str, all: &Listed, name: Option<&str>) -> u8 {
+fn list(what: &str, header: &str, all: &Listed, name: Option<&str>) -> u8 {
     let text = match name {
         None => all.iter().map(|(name, about, _)| format!("{name:<10} {about}\n")).collect(),
         Some(name) => match all.iter().find(|(n, ..)| *n == name) {
-            Some((_, _, sample)) => (*sample).to_owned(),
+            Some((_, _, sample)) => format!("{header}{sample}"),
             None => {
                 let names = all.iter().map(|(n, ..)| *n);
                 let help = config::problem::suggest(name, names);
-                eprintln!("rbpipe: there is no {what} {name:?} in this build; {help}");
+                say!("rbpipe: there is no {what} {name:?} in this build; {help}");
                 return USAGE;
             }
         },

@@ -5,12 +5,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 
 use crate::read::{self, StreamReader};
+use crate::status::say;
 
 /// Arguments of `rbpipe recover`.
 #[derive(Debug, Args)]
@@ -34,6 +35,12 @@ pub fn run(args: &RecoverArgs) -> anyhow::Result<()> {
         ensure!(entries.next().is_none(), "{to}: is not empty; name another directory");
     }
     fs::create_dir_all(&args.out).with_context(|| format!("{to}: cannot be made"))?;
+    let place = |path: &Path| fs::canonicalize(path).with_context(|| format!("{}", path.display()));
+    if place(&args.out)?.starts_with(place(&args.path)?) {
+        // Just made, and empty.
+        let _ = fs::remove_dir(&args.out);
+        bail!("{to}: lies in the trace, which is not to be changed; name another directory");
+    }
     fs::copy(args.path.join("metadata"), args.out.join("metadata"))
         .with_context(|| format!("{to}: metadata cannot be written"))?;
     let (mut packets, mut events) = (0u64, 0u64);
@@ -52,7 +59,7 @@ pub fn run(args: &RecoverArgs) -> anyhow::Result<()> {
             whole = s.next;
         }
         if let Some(damage) = &s.damage {
-            eprintln!("rbpipe recover: {}: {damage}", file.display());
+            say!("rbpipe recover: {}: {damage}", file.display());
         }
         if whole == 0 {
             continue;
@@ -64,6 +71,6 @@ pub fn run(args: &RecoverArgs) -> anyhow::Result<()> {
         };
         copy().with_context(|| format!("{to}: {} cannot be written", name.to_string_lossy()))?;
     }
-    eprintln!("rbpipe recover: {to}: {packets} packets, {events} events");
+    say!("rbpipe recover: {to}: {packets} packets, {events} events");
     Ok(())
 }

@@ -44,7 +44,7 @@ pub fn json(ended: &Ended) -> Value {
 }
 
 fn books(b: &StreamBooks) -> Map<String, Value> {
-    let Value::Object(map) = json!({
+    let Value::Object(mut map) = json!({
         "offered": b.engine.offered(),
         "recorded": b.engine.recorded,
         "bytes": b.bytes,
@@ -53,7 +53,6 @@ fn books(b: &StreamBooks) -> Map<String, Value> {
         "overwritten": b.overwritten(),
         "aborted": b.engine.aborted,
         "kept": b.engine.kept,
-        "raised": b.raised,
         "output": {
             "packets": b.output_packets,
             "records": b.output_records,
@@ -64,6 +63,10 @@ fn books(b: &StreamBooks) -> Map<String, Value> {
     }) else {
         return Map::new();
     };
+    // Only records that bring their own time can have one that went back.
+    if b.raised > 0 {
+        map.insert("raised".into(), json!(b.raised));
+    }
     map
 }
 

@@ -40,13 +40,13 @@ impl StatusLine {
         if let Some((then, recorded_then, bytes_then)) = self.last {
             let seconds = now.duration_since(then).as_secs_f64().max(1e-3);
             let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-            eprint!(
+            let line = format!(
                 "\r\x1b[K{} events/s  {}B/s  lost {lost}  fill {:.0} %",
                 short(rate(recorded, recorded_then)),
                 short(rate(bytes, bytes_then)),
                 fill * 100.0
             );
-            let _ = io::stderr().flush();
+            tell(&line);
             SHOWN.store(true, Ordering::Relaxed);
         }
         self.last = Some((now, recorded, bytes));
@@ -61,21 +61,38 @@ impl StatusLine {
 /// Takes the status line away, if there is one.
 fn clear_line() {
     if SHOWN.swap(false, Ordering::Relaxed) {
-        eprint!("\r\x1b[K");
-        let _ = io::stderr().flush();
+        tell("\r\x1b[K");
     }
 }
 
-/// stderr for the program's log: what it writes never stands behind the status line.
+/// Tells people something, on stderr. One that is full, closed or gone changes nothing: `eprint`
+/// would panic, and with it end the report, or the thread that writes the trace.
+pub fn tell(text: &str) {
+    let mut stderr = io::stderr();
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
+/// [`tell`] as `eprintln`.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::status::tell(&format!("{}\n", format_args!($($text)*)))
+    };
+}
+pub(crate) use say;
+
+/// stderr for the program's log: what it writes never stands behind the status line, and
+/// always succeeds (see [`tell`]).
 pub struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         clear_line();
-        io::stderr().write(bytes)
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        let _ = io::stderr().flush();
+        Ok(())
     }
 }
 

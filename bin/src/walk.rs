@@ -1,7 +1,8 @@
 //! The walk: sources → channels → backends, from opening to the last packet.
 //!
-//! Order at the start: every output is opened before any source runs. At the end: sources
-//! are told to stop and joined, then every channel is finalised, drained and closed.
+//! Order at the start: every backend is opened, then every output made, before any source
+//! runs. At the end: sources are told to stop and joined, then every channel is finalised,
+//! drained and closed.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -69,6 +70,14 @@ pub struct Ended {
     _runtime: Option<tokio::runtime::Runtime>,
 }
 
+impl Ended {
+    /// Nothing has been recorded, because of this.
+    pub fn nothing(name: String, error: anyhow::Error) -> Self {
+        let (channels, sources, errors) = (Vec::new(), Vec::new(), vec![error]);
+        Self { name, seconds: 0.0, channels, sources, errors, _runtime: None }
+    }
+}
+
 /// Runs a pipeline to its end.
 ///
 /// # Errors
@@ -85,11 +94,15 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         Signals::new().context("cannot listen for signals")?
     };
     let context = Context::new(config.name.clone());
-    let mut channels = Vec::new();
+    let mut opened = Vec::new();
     for channel in config.channels {
         let name = channel.plan.name.clone();
-        let opened = open(channel, &context, config.stop_timeout, runtime.handle().clone());
-        channels.push(opened.with_context(|| format!("channel {name}"))?);
+        let start = open(channel, &context, config.stop_timeout, runtime.handle().clone());
+        opened.push((start.with_context(|| format!("channel {name}"))?, name));
+    }
+    let mut channels = Vec::new();
+    for (start, name) in opened {
+        channels.push(start().with_context(|| format!("channel {name}"))?);
     }
     // Its time runs from here: opening (a ring that is mapped in, a slow device) is not in it.
     let begin = Instant::now();
@@ -115,15 +128,18 @@ struct Open<'a> {
     context: &'a Context,
     stop_timeout: Duration,
     runtime: tokio::runtime::Handle,
-    opened: Option<anyhow::Result<Running>>,
+    opened: Option<anyhow::Result<Begin>>,
 }
+
+/// What makes an opened channel run.
+type Begin = Box<dyn FnOnce() -> anyhow::Result<Running>>;
 
 fn open(
     channel: ChannelConfig,
     context: &Context,
     stop_timeout: Duration,
     runtime: tokio::runtime::Handle,
-) -> anyhow::Result<Running> {
+) -> anyhow::Result<Begin> {
     let mut open = Open { channel: Some(channel), context, stop_timeout, runtime, opened: None };
     rbpipe_backends::for_each(&mut open);
     open.opened.unwrap_or_else(|| Err(anyhow!("its backend is not in this build")))
@@ -137,11 +153,10 @@ impl Visit for Open<'_> {
 }
 
 impl Open<'_> {
-    fn start<B: Backend>(&self, channel: ChannelConfig) -> anyhow::Result<Running> {
+    fn start<B: Backend>(&self, channel: ChannelConfig) -> anyhow::Result<Begin> {
         let config = own::<B::Config>(channel.config)?;
         let backend = B::open(config, &channel.plan, self.context)?;
-        let look_with = backend.look_with();
-        let (name, mode) = (channel.plan.name.clone(), channel.plan.mode);
+        let (stop_timeout, runtime) = (self.stop_timeout, self.runtime.clone());
         let options = ChannelOptions {
             plan: channel.plan,
             streams: channel.streams,
@@ -150,27 +165,37 @@ impl Open<'_> {
             read_timer: channel.read_timer,
             prefault: channel.prefault,
         };
-        let opened = Channel::open(options, backend)?;
-        let (monitor, writer) = (opened.monitor(), opened.writer());
-        let control = Control::new(opened.waker());
-        let (asked, stop_timeout, of) = (control.clone(), self.stop_timeout, name.clone());
-        let runtime = self.runtime.clone();
-        let drain = thread::Builder::new()
-            .name(format!("drain {name}"))
-            .spawn(move || {
-                let _runtime = runtime.enter();
-                let mut notice = |n| tracing::warn!("channel {of}: {n}");
-                let run = || opened.run(&asked, stop_timeout, &mut notice);
-                match catch_unwind(AssertUnwindSafe(run)) {
-                    Ok(result) => result.with_context(|| format!("channel {of}")),
-                    Err(_) => Err(anyhow!("channel {of}: its output failed badly (a panic)")),
-                }
-            })
-            .context("cannot start a thread")?;
-        let backend = B::TYPE;
-        let drain = Some(drain);
-        Ok(Running { name, backend, mode, monitor, look_with, writer, control, drain })
+        Ok(Box::new(move || begin(backend, options, stop_timeout, runtime)))
     }
+}
+
+/// Makes the channel's streams and its output, and starts its drain.
+fn begin<B: Backend>(
+    backend: B,
+    options: ChannelOptions,
+    stop_timeout: Duration,
+    runtime: tokio::runtime::Handle,
+) -> anyhow::Result<Running> {
+    let look_with = backend.look_with();
+    let (name, mode) = (options.plan.name.clone(), options.plan.mode);
+    let opened = Channel::open(options, backend)?;
+    let (monitor, writer) = (opened.monitor(), opened.writer());
+    let control = Control::new(opened.waker());
+    let (asked, of) = (control.clone(), name.clone());
+    let drain = thread::Builder::new()
+        .name(format!("drain {name}"))
+        .spawn(move || {
+            let _runtime = runtime.enter();
+            let mut notice = |n| tracing::warn!("channel {of}: {n}");
+            let run = || opened.run(&asked, stop_timeout, &mut notice);
+            match catch_unwind(AssertUnwindSafe(run)) {
+                Ok(result) => result.with_context(|| format!("channel {of}")),
+                Err(_) => Err(anyhow!("channel {of}: its output failed badly (a panic)")),
+            }
+        })
+        .context("cannot start a thread")?;
+    let drain = Some(drain);
+    Ok(Running { name, backend: B::TYPE, mode, monitor, look_with, writer, control, drain })
 }
 
 fn own<T: Any>(config: Box<dyn Any + Send>) -> anyhow::Result<T> {

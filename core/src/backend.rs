@@ -159,7 +159,9 @@ pub trait Backend: Sized + Send + 'static {
         let _ = (config, plan);
         Ok(())
     }
-    /// Opens the device. Called once the whole configuration has been checked.
+    /// Opens the device. Called once the whole configuration has been checked, and before any
+    /// backend of the pipeline makes its output: what cannot be taken back (an old trace that
+    /// is replaced) is left to [`Backend::output`].
     ///
     /// # Errors
     /// Device trouble, in one sentence.

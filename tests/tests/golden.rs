@@ -18,7 +18,7 @@ use rbpipe_core::class::{
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::{Geometry, Mode};
 use rbpipe_core::metadata::{self, StreamDescription, TraceDescription};
-use rbpipe_core::packet::StreamClass;
+use rbpipe_core::packet::{PacketHeader, StreamClass, packet_size};
 use rbpipe_core::stream::GivenRecord;
 use rbpipe_tests::collect::Collect;
 use rbpipe_tests::have;
@@ -173,7 +173,26 @@ fn packets(cpu: Option<u32>) -> (Arc<ClassRegistry>, Vec<Vec<u8>>) {
     control.stop();
     drain.join().expect("the drain").expect("it closes");
     let taken = std::mem::take(&mut *packets.lock().expect("no panic holds it"));
-    (classes, taken.into_iter().map(|(_, bytes)| bytes).collect())
+    let mut packets: Vec<Vec<u8>> = taken.into_iter().map(|(_, bytes)| bytes).collect();
+    packets.insert(0, first(&packets[0]));
+    (classes, packets)
+}
+
+/// The empty packet that a stream file begins with.
+fn first(next: &[u8]) -> Vec<u8> {
+    let of = |id| StreamClass::ALL.into_iter().find(|c| c.number() == id);
+    let next = PacketHeader::decode(next, of).expect("a packet");
+    let size = u64::from(next.stream_class.header_size());
+    let header = PacketHeader {
+        sequence: 0,
+        end: next.begin,
+        content_size: size,
+        packet_size: packet_size(size),
+        ..next
+    };
+    let mut bytes = header.encode()[..size as usize].to_vec();
+    bytes.resize(packet_size(size) as usize, 0);
+    bytes
 }
 
 fn dump(packets: &[Vec<u8>]) -> String {

@@ -13,15 +13,21 @@ use rbpipe_core::backend::{BackendError, ChannelPlan, Context, Identity};
 use rbpipe_core::class::ClassRegistry;
 use rbpipe_core::metadata::{self, StreamDescription, TraceDescription};
 use rbpipe_core::packet::{MAGIC, StreamClass};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::io::Errno;
 
 /// What the metadata of every trace that rbpipe writes has in its `env` block.
 const OURS: &str = "tracer_name = \"rbpipe\"";
 const METADATA: &str = "metadata";
 const TEMPORARY: &str = ".metadata.new";
 
+/// No metadata of ours is larger: some hundred thousand event classes.
+const LARGEST: u64 = 64 << 20;
+
 /// A trace directory, shared by the channels that write into it.
 pub(super) struct Directory {
     path: PathBuf,
+    overwrite: bool,
     uuid: [u8; 16],
     name: String,
     clock_offset: u64,
@@ -34,6 +40,10 @@ struct State {
     id: Option<(u64, u64)>,
     /// How often it had to be made anew: a stream file of an earlier one is not in it.
     generation: u64,
+    /// Held for as long as it is written: see [`lock`].
+    lock: Option<fs::File>,
+    /// What was in it is gone, and it has metadata of ours.
+    begun: bool,
     channels: Vec<Member>,
     /// Of the metadata on disk: each channel's classes and stream classes.
     written: Option<Vec<(usize, [bool; 3])>>,
@@ -46,31 +56,74 @@ struct Member {
     used: [bool; 3],
 }
 
+/// Makes the directory if there is none. Gives its one name, however `path` is written.
+pub(super) fn find(path: &Path) -> Result<PathBuf, BackendError> {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Ok(m) if m.is_dir() => {}
+        Ok(_) => {
+            let message = format!("{shown}: is not a directory; name another path");
+            return Err(BackendError::new(message));
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => fs::create_dir_all(path).map_err(|e| {
+            BackendError::io(format!("{shown}: cannot make the trace directory"), e)
+        })?,
+        Err(e) => return Err(BackendError::io(format!("{shown}: cannot be looked at"), e)),
+    }
+    fs::canonicalize(path).map_err(|e| BackendError::io(format!("{shown}: cannot be found"), e))
+}
+
 impl Directory {
-    /// Makes the directory, or takes over an empty one; one that holds a trace of rbpipe's
-    /// only with `overwrite`.
+    /// Looks whether `path` (see [`find`]) may be written into: an empty directory, or with
+    /// `overwrite` one that holds a trace of rbpipe's which nobody writes just now. Changes
+    /// nothing.
     pub(super) fn open(
         path: &Path,
         overwrite: bool,
         context: &Context,
     ) -> Result<Self, BackendError> {
-        prepare(path, overwrite)?;
+        let lock = lock(path)?;
+        examine(path, overwrite)?;
         let mut uuid = [0; 16];
         random(&mut uuid).map_err(|e| BackendError::io("no random bytes for a uuid", e))?;
         uuid[6] = uuid[6] & 0x0f | 0x40; // RFC 4122, version 4
         uuid[8] = uuid[8] & 0x3f | 0x80;
-        let this = Self {
+        Ok(Self {
             path: path.to_owned(),
+            overwrite,
             uuid,
             name: context.pipeline.clone(),
             clock_offset: context.clock_offset,
-            state: Mutex::new(State { id: identity(path), ..State::default() }),
-        };
+            state: Mutex::new(State { id: identity(path), lock, ..State::default() }),
+        })
+    }
+
+    /// Removes the trace that is there, and begins this one. Once for all channels, and only
+    /// when every output of the pipeline could be opened.
+    pub(super) fn begin(&self) -> Result<(), BackendError> {
+        let mut state = self.state();
+        if state.begun {
+            return Ok(());
+        }
+        let mut entries = examine(&self.path, self.overwrite)?;
+        // Metadata last: until then the directory is recognised as ours.
+        entries.sort_by_key(|e| e.file_name().is_some_and(|n| n == METADATA));
+        let shown = self.path.display();
+        for entry in entries {
+            fs::remove_file(&entry).map_err(|e| {
+                BackendError::io(format!("{shown}: cannot remove the trace there"), e)
+            })?;
+        }
         // At once: a trace that nothing was recorded into is a trace, too.
-        this.update(&mut this.state(), &[]).map_err(|e| {
-            BackendError::io(format!("{}: cannot write metadata", path.display()), e)
-        })?;
-        Ok(this)
+        self.update(&mut state, &[])
+            .map_err(|e| BackendError::io(format!("{shown}: cannot write metadata"), e))?;
+        state.begun = true;
+        Ok(())
+    }
+
+    /// Whether it replaces what is there.
+    pub(super) fn overwrite(&self) -> bool {
+        self.overwrite
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -149,23 +202,46 @@ impl Directory {
         result
     }
 
-    /// Makes sure that `path` still is the directory that was made; if it was removed or
-    /// moved away while the pipeline runs, makes it anew. Gives its generation.
+    /// Makes sure that `path` still is the directory that was made, with its metadata; if
+    /// somebody removed it or moved it away while the pipeline runs, makes it anew. Gives its
+    /// generation.
     pub(super) fn ensure(&self) -> io::Result<u64> {
         let mut state = self.state();
-        if state.id != identity(&self.path) {
-            tracing::warn!(
-                "{}: was removed or moved away while the pipeline runs; a new one is begun",
-                self.path.display()
-            );
+        let moved = state.id != identity(&self.path);
+        if !moved && self.path.join(METADATA).exists() {
+            return Ok(state.generation);
+        }
+        if moved {
             fs::create_dir_all(&self.path)?;
             state.id = identity(&self.path);
+            state.lock = lock(&self.path).ok().flatten();
             state.generation += 1;
-            let wanted: Vec<(usize, [bool; 3])> =
-                state.channels.iter().map(|m| (m.classes.len(), m.used)).collect();
-            self.update(&mut state, &wanted)?;
         }
+        let wanted: Vec<(usize, [bool; 3])> =
+            state.channels.iter().map(|m| (m.classes.len(), m.used)).collect();
+        self.update(&mut state, &wanted)?;
+        let what = if moved { "" } else { "its metadata " };
+        tracing::warn!(
+            "{}: {what}was removed or moved away while the pipeline runs; a new one is begun",
+            self.path.display()
+        );
         Ok(state.generation)
+    }
+}
+
+/// Locks a directory for one writer, so that no second pipeline replaces a trace that is
+/// being written. The lock goes with the process, however it ends. `None`: a file system
+/// without locks.
+fn lock(path: &Path) -> Result<Option<fs::File>, BackendError> {
+    let shown = path.display();
+    let directory = fs::File::open(path)
+        .map_err(|e| BackendError::io(format!("{shown}: cannot be opened"), e))?;
+    match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(directory)),
+        Err(Errno::WOULDBLOCK) => Err(BackendError::new(format!(
+            "{shown}: another pipeline writes into it: name another path, or stop that one"
+        ))),
+        Err(_) => Ok(None),
     }
 }
 
@@ -183,31 +259,20 @@ fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Makes `path` an empty directory of ours, or says why not.
-fn prepare(path: &Path, overwrite: bool) -> Result<(), BackendError> {
+/// What is in `path`, if all of it may be removed; or why not.
+fn examine(path: &Path, overwrite: bool) -> Result<Vec<PathBuf>, BackendError> {
     let shown = path.display();
     let said = |what: &str| BackendError::new(format!("{shown}: {what}"));
     let failed = |what: &str, e: io::Error| BackendError::io(format!("{shown}: {what}"), e);
-    match fs::symlink_metadata(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            return fs::create_dir_all(path)
-                .map_err(|e| failed("cannot make the trace directory", e));
-        }
-        Err(e) => return Err(failed("cannot be looked at", e)),
-        Ok(_) if path.is_dir() => {}
-        Ok(_) => return Err(said("is not a directory; name another path")),
-    }
     let mut entries = Vec::new();
-    let listed = fs::read_dir(path).map_err(|e| failed("cannot be listed", e))?;
-    for entry in listed {
-        let entry = entry.map_err(|e| failed("cannot be listed", e))?;
-        entries.push(entry.path());
+    for entry in fs::read_dir(path).map_err(|e| failed("cannot be listed", e))? {
+        entries.push(entry.map_err(|e| failed("cannot be listed", e))?.path());
     }
     if entries.is_empty() {
-        return Ok(());
+        return Ok(entries);
     }
-    let text = fs::read(path.join(METADATA)).unwrap_or_default();
-    if !String::from_utf8_lossy(&text).contains(OURS) {
+    let text = read_metadata(path).unwrap_or_default();
+    if !text.contains(OURS) {
         return Err(said(
             "exists and is no trace that rbpipe wrote: it is left alone; name another path",
         ));
@@ -218,35 +283,56 @@ fn prepare(path: &Path, overwrite: bool) -> Result<(), BackendError> {
         ));
     }
     // All or nothing: first look at everything, then remove.
-    for entry in &entries {
-        if !is_ours(entry) {
-            let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Err(said(&format!(
-                "holds {name:?}, which rbpipe did not write: it is left alone; move it away or \
-                 name another path"
-            )));
-        }
+    if let Some(other) = entries.iter().find(|entry| !is_ours(entry, &text)) {
+        let name = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        return Err(said(&format!(
+            "holds {name:?}, which rbpipe did not write: it is left alone; move it away or name \
+             another path"
+        )));
     }
-    // Metadata last: until then the directory is recognised as ours.
-    entries.sort_by_key(|e| e.file_name().is_some_and(|n| n == METADATA));
-    for entry in entries {
-        fs::remove_file(&entry).map_err(|e| failed("cannot remove the trace there", e))?;
-    }
-    Ok(())
+    Ok(entries)
 }
 
-/// A file that rbpipe puts into a trace: metadata, or a stream file (empty, or packets).
-fn is_ours(path: &Path) -> bool {
+/// The text of a trace directory's metadata.
+///
+/// # Errors
+/// There is none, or what is there is no file, or none of a size that metadata has.
+pub fn read_metadata(directory: &Path) -> io::Result<String> {
+    let path = directory.join(METADATA);
+    // A named pipe would keep the reader waiting, a device never end.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = fs::File::from(open(&path, flags, Mode::empty())?);
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() > LARGEST {
+        return Err(io::Error::new(ErrorKind::InvalidData, "metadata is no file of a usual size"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A file that rbpipe put into the trace of this metadata: metadata, or a stream file (by its
+/// name; empty, or packets with the trace's uuid).
+fn is_ours(path: &Path, metadata: &str) -> bool {
     if !fs::symlink_metadata(path).is_ok_and(|m| m.is_file()) {
         return false;
     }
-    if path.file_name().is_some_and(|n| n == METADATA || n == TEMPORARY) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if name == METADATA || name == TEMPORARY {
         return true;
     }
-    let mut magic = [0; 4];
-    match fs::File::open(path).and_then(|mut f| f.read(&mut magic)) {
-        Ok(0) => true,
-        Ok(4) => u32::from_le_bytes(magic) == MAGIC,
+    let is_stream = name.rsplit_once('_').is_some_and(|(channel, id)| {
+        !channel.is_empty() && !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit())
+    });
+    let mut head = [0; 20];
+    match fs::File::open(path).and_then(|mut f| f.read(&mut head)) {
+        Ok(0) => is_stream,
+        Ok(20) => {
+            let uuid: String = head[4..].iter().map(|b| format!("{b:02x}")).collect();
+            is_stream
+                && head[..4] == MAGIC.to_le_bytes()
+                && metadata.replace('-', "").contains(&format!("uuid = \"{uuid}\""))
+        }
         _ => false,
     }
 }

@@ -18,15 +18,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rbpipe_core::backend::{
-    Backend, BackendError, ChannelPlan, Context, Identity, Output, StreamInfo,
+    Backend, BackendError, ChannelPlan, ConfigProblem, Context, Identity, Output, StreamInfo,
 };
 use rbpipe_core::stream::Packet;
 use serde::Deserialize;
-use serde::de::{self, Deserializer};
+use serde::de::{self, Deserializer, Unexpected, Visitor};
 
 use crate::heap::{Heap, HeapMemory};
 use crate::units::Time;
 use directory::Directory;
+pub use directory::read_metadata;
 use writer::Pool;
 
 /// Keys of `type = "file"`.
@@ -57,25 +58,32 @@ pub enum Sync {
 
 impl<'de> Deserialize<'de> for Sync {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.as_str() {
-            "never" => Ok(Self::Never),
-            "close" => Ok(Self::Close),
-            other => match other.parse::<Time>() {
-                Ok(Time(t)) if !t.is_zero() => Ok(Self::Every(t)),
-                _ => Err(de::Error::custom(format!(
-                    "sync is \"never\", \"close\" or a time such as \"1 s\", not {other:?}"
-                ))),
-            },
+        struct V;
+        impl Visitor<'_> for V {
+            type Value = Sync;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("\"never\", \"close\" or a time such as \"1 s\"")
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<Sync, E> {
+                match (v, v.parse::<Time>()) {
+                    ("never", _) => Ok(Sync::Never),
+                    ("close", _) => Ok(Sync::Close),
+                    (_, Ok(Time(t))) if !t.is_zero() => Ok(Sync::Every(t)),
+                    _ => Err(E::invalid_value(Unexpected::Str(v), &self)),
+                }
+            }
         }
+        deserializer.deserialize_str(V)
     }
 }
 
-/// The backend.
+/// The backend. Nothing of an old trace is removed before its output is made.
 pub struct File {
     heap: Heap,
     identity: Identity,
     directory: Arc<Directory>,
+    /// The path as it was written.
+    shown: PathBuf,
     sync: Sync,
     channel: String,
 }
@@ -95,15 +103,33 @@ sync = \"never\"          # never | close | a time: force to the disk once in ea
     type Memory = HeapMemory;
     type Output = FileOutput;
 
+    fn check(config: &Config, _: &ChannelPlan) -> Result<(), ConfigProblem> {
+        let path = config.path.as_os_str().as_encoded_bytes();
+        let message = match path {
+            [] => "is empty: name the trace's directory".into(),
+            _ if path.contains(&0) => "has a NUL in it, which no path can have".into(),
+            _ => return Ok(()),
+        };
+        Err(ConfigProblem { key: "path", message })
+    }
     fn open(config: Config, plan: &ChannelPlan, context: &Context) -> Result<Self, BackendError> {
-        let key = format!("trace directory {}", config.path.display());
+        // By its one name: `t` and `./t` are one trace.
+        let path = directory::find(&config.path)?;
+        let key = format!("trace directory {}", path.display());
         let directory =
-            context.shared(&key, || Directory::open(&config.path, config.overwrite, context))?;
+            context.shared(&key, || Directory::open(&path, config.overwrite, context))?;
+        if directory.overwrite() != config.overwrite {
+            return Err(BackendError::new(format!(
+                "{}: channels that share a trace say different things of `overwrite`",
+                config.path.display()
+            )));
+        }
         let identity = directory.join(plan);
         Ok(Self {
             heap: Heap::default(),
             identity,
             directory,
+            shown: config.path,
             sync: config.sync,
             channel: plan.name.clone(),
         })
@@ -112,13 +138,14 @@ sync = \"never\"          # never | close | a time: force to the disk once in ea
         self.identity
     }
     fn look_with(&self) -> Vec<String> {
-        let path = self.directory.path().display();
+        let path = self.shown.display();
         vec![format!("rbpipe read {path}"), format!("babeltrace2 {path}")]
     }
     fn memory(&mut self, stream: &StreamInfo) -> Result<HeapMemory, BackendError> {
         self.heap.memory(stream)
     }
     fn output(&mut self) -> Result<FileOutput, BackendError> {
+        self.directory.begin()?;
         let pool = Pool::start(Arc::clone(&self.directory), self.channel.clone(), self.sync)?;
         Ok(FileOutput { pool })
     }

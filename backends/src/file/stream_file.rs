@@ -87,9 +87,15 @@ impl StreamFile {
         &self.path
     }
 
-    /// Whether somebody removed the file (or the directory with it).
+    /// Whether somebody removed the file, or cut it: what was in it is not whole any more.
     pub(super) fn is_gone(&self) -> bool {
-        self.file.metadata().is_ok_and(|m| m.nlink() == 0)
+        self.file.metadata().is_ok_and(|m| m.nlink() == 0 || m.len() < self.end)
+    }
+
+    /// Takes its name away, so that another one can have it.
+    pub(super) fn give_up(&self) {
+        // It may be gone already.
+        let _ = std::fs::remove_file(&self.path);
     }
 
     /// Writes packets at the end, in one call where the system takes them so. Gives how

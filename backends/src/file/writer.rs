@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -65,9 +66,13 @@ struct Queue {
 #[derive(Default)]
 struct Trouble {
     said: Option<Instant>,
-    since: u64,
-    now: bool,
+    /// The last failure, until it has been said that all is well again.
+    last: Option<Instant>,
+    packets: u64,
 }
+
+/// Time between two words about failures, and without one before all is said to be well.
+const QUIET: Duration = Duration::from_secs(1);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -219,7 +224,13 @@ impl Shared {
         }
         drop(state);
         let count = packets.len();
-        self.write(&mut file, packets);
+        let id = stream as u32;
+        // Whatever goes wrong in there costs these packets (dropped, they count as failed) and
+        // nothing else: who waits for them below must not wait for ever.
+        let write = AssertUnwindSafe(|| self.write(&mut file, packets));
+        if catch_unwind(write).is_err() {
+            self.failed(id, &"the thread that writes failed badly (a panic)", count);
+        }
         let mut state = lock(&self.state);
         state.open -= count;
         if state.open == 0 {
@@ -261,11 +272,11 @@ impl Shared {
                     }
                 }
                 match error {
-                    Some(e) => self.failed(&info.id, &e, count - written),
+                    Some(e) => self.failed(info.id, &e, count - written),
                     None => self.fine(),
                 }
             }
-            Err(e) => self.failed(&info.id, &e, count),
+            Err(e) => self.failed(info.id, &e, count),
         }
     }
 
@@ -284,10 +295,11 @@ impl Shared {
                 *file = None;
             } else if known.is_gone() {
                 tracing::warn!(
-                    "{}: was removed while the pipeline runs; what was in it is gone, a new one \
-                     is begun",
+                    "{}: was removed or cut while the pipeline runs; what was in it is gone, a \
+                     new one is begun",
                     known.path().display()
                 );
+                known.give_up();
                 *file = None;
             }
         }
@@ -298,26 +310,27 @@ impl Shared {
         file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn failed(&self, stream: &u32, error: &io::Error, packets: usize) {
+    fn failed(&self, stream: u32, error: &dyn std::fmt::Display, packets: usize) {
         let mut trouble = lock(&self.trouble);
-        trouble.now = true;
-        trouble.since += packets as u64;
-        if trouble.said.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
+        trouble.last = Some(Instant::now());
+        trouble.packets += packets as u64;
+        if trouble.said.is_none_or(|at| at.elapsed() >= QUIET) {
             trouble.said = Some(Instant::now());
-            let packets = std::mem::take(&mut trouble.since);
             tracing::error!(
-                "{}: stream {stream} of channel {}: cannot write: {error}; {packets} packets \
-                 lost so far, counted as output.failed; recording goes on",
+                "{}: stream {stream} of channel {}: cannot write: {error}; {} packets lost so \
+                 far, counted as output.failed; recording goes on",
                 self.directory.path().display(),
                 self.channel,
+                trouble.packets,
             );
         }
     }
 
     fn fine(&self) {
         let mut trouble = lock(&self.trouble);
-        if trouble.now {
-            *trouble = Trouble { said: trouble.said, ..Trouble::default() };
+        // One stream may find room where another one does not.
+        if trouble.last.is_some_and(|at| at.elapsed() >= QUIET) {
+            trouble.last = None;
             tracing::warn!(
                 "{}: channel {}: writing again",
                 self.directory.path().display(),

@@ -19,7 +19,7 @@ use rbpipe_core::channel::Streams;
 use rbpipe_core::class::ClassRegistry;
 use rbpipe_core::frontend::{Geometry, GeometryError, Mode};
 use rbpipe_core::packet::MAX_HEADER;
-use serde::Deserialize;
+use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -83,8 +83,11 @@ pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Prob
     let shown = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|e| whole(format!("{shown}: cannot be read: {e}")))?;
     let text = String::from_utf8(bytes).map_err(|e| {
-        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].split(|b| *b == b'\n').count();
-        whole(format!("{shown}:{line}: is not UTF-8"))
+        let at = e.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(&e.as_bytes()[..at]).into_owned();
+        let (line, last) = (before.split('\n').count(), before.rsplit('\n').next());
+        let column = last.map_or(0, |l| l.chars().count()) + 1;
+        whole(format!("{shown}:{line}:{column}: is not UTF-8 (byte 0x{:02x})", e.as_bytes()[at]))
     })?;
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut texts = Texts::default();
@@ -92,6 +95,10 @@ pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Prob
     let config = parse(&shown, &text, &stem, sets, &mut texts, &mut problems);
     problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
     let failed = problems.iter().any(|p| !p.warning);
+    if failed {
+        // What is only worth a word may be the fault of what is wrong.
+        problems.retain(|p| !p.warning);
+    }
     let problems = Problems { texts, list: problems };
     match config {
         Some(config) if !failed => Ok((config, (!problems.list.is_empty()).then_some(problems))),
@@ -179,6 +186,10 @@ fn parse(
     };
     if let Some(mut t) = pipeline.and_then(|v| Table::from("pipeline", v, problems)) {
         if let Some(name) = t.take::<String>("name", problems) {
+            if !table::is_name(name.get_ref()) {
+                let message = format!("`pipeline.name`: {:?} is no name", name.get_ref());
+                problems.push(Problem::at(name.span(), message, table::NAMES));
+            }
             config.name = name.into_inner();
         }
         config.duration = t.take::<Time>("duration", problems).map(|t| t.get_ref().0);
@@ -253,25 +264,8 @@ fn channel(name: String, mut t: Table<'_>, problems: &mut Vec<Problem>) -> Optio
     let (path, span) = (t.path.clone(), t.span.clone());
     t.finish(problems);
 
-    let default_reader = reader.as_ref().map(|r| *r.get_ref());
-    let geometry = Geometry::new(
-        size.as_ref().map_or(256 << 10, |s| s.get_ref().0),
-        count.as_ref().map_or(8, |c| *c.get_ref()),
-        default_reader.unwrap_or(2),
-        MAX_HEADER as u32,
-    );
-    let geometry = match geometry {
-        Ok(g) => g,
-        Err(e) => {
-            let place = match &e {
-                GeometryError::Size(_) => size.map(|s| s.span()),
-                GeometryError::Count(_) => count.map(|s| s.span()),
-                _ => reader.map(|s| s.span()),
-            };
-            problems.push(Problem::at(place.unwrap_or(span), format!("[{path}]: {e}"), ""));
-            return None;
-        }
-    };
+    let default_reader = reader.is_none();
+    let geometry = geometry(&path, size, count, reader, problems);
     let Some(backend) = backend else {
         let types = backend_types();
         problems.push(Problem::at(
@@ -281,20 +275,24 @@ fn channel(name: String, mut t: Table<'_>, problems: &mut Vec<Problem>) -> Optio
         ));
         return None;
     };
+    // With any geometry, so that what is wrong with the backend is told, too.
+    let any = Geometry::new(4096, 2, 1, MAX_HEADER as u32).ok();
+    let valid = geometry.is_some();
+    let geometry = geometry.or(any)?;
     let plan = ChannelPlan { name, geometry, mode, classes: Arc::new(ClassRegistry::new()) };
     let table = Table::from(format!("{path}.backend"), backend, problems)?;
     let mut choice = ChooseBackend {
         table: Some(table),
         wanted: None,
         plan,
-        default_reader: default_reader.is_none(),
+        default_reader,
         found: None,
         problems,
     };
     choice.read_type()?;
     rbpipe_backends::for_each(&mut choice);
     let (type_name, config, plan) = choice.finish()?;
-    Some(ChannelConfig {
+    valid.then_some(ChannelConfig {
         plan,
         streams: match kind {
             Kind::Cpu => Streams::PerCpu,
@@ -308,6 +306,38 @@ fn channel(name: String, mut t: Table<'_>, problems: &mut Vec<Problem>) -> Optio
         backend: type_name,
         config,
     })
+}
+
+/// The sizes of a channel; each key that cannot be is told on its own.
+fn geometry(
+    path: &str,
+    size: Option<Spanned<Size>>,
+    count: Option<Spanned<u32>>,
+    reader: Option<Spanned<u32>>,
+    problems: &mut Vec<Problem>,
+) -> Option<Geometry> {
+    const SIZE: u64 = 256 << 10;
+    let (size_at, count_at) = (size.as_ref().map(Spanned::span), count.as_ref().map(Spanned::span));
+    let reader_at = reader.as_ref().map(Spanned::span);
+    let size = size.map_or(SIZE, |s| s.get_ref().0);
+    let count = count.map_or(8, Spanned::into_inner);
+    let reader = reader.map_or(2, Spanned::into_inner);
+    let mut tell = |at: Option<Range<usize>>, e: GeometryError| {
+        problems.push(Problem::at(at.unwrap_or(0..0), format!("[{path}]: {e}"), ""));
+    };
+    let header = MAX_HEADER as u32;
+    let mut valid = true;
+    for (at, result) in [
+        (size_at, Geometry::new(size, 2, 1, header)),
+        (count_at, Geometry::new(SIZE, count, 1, header)),
+        (reader_at, Geometry::new(SIZE, 2, reader, header)),
+    ] {
+        if let Err(e) = result {
+            tell(at, e);
+            valid = false;
+        }
+    }
+    valid.then(|| Geometry::new(size, count, reader, header).ok()).flatten()
 }
 
 /// A time whose zero means "none".
@@ -429,11 +459,33 @@ impl Visit for ChooseBackend<'_, '_> {
 
 // --- sources ------------------------------------------------------------------------
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
+/// `channel = "NAME"`, or a list of names.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Names;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a channel's name, or a list of names")
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<Names, E> {
+                Ok(Names(vec![v.to_owned()]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = seq.next_element()? {
+                    names.push(name);
+                }
+                if names.is_empty() {
+                    return Err(de::Error::custom("an empty list: name at least one channel"));
+                }
+                Ok(Names(names))
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
 }
 
 fn source(
@@ -446,16 +498,12 @@ fn source(
     let types: Vec<&str> = sources::types();
     let type_name = read_type(&mut t, &types, problems);
     let (path, span) = (t.path.clone(), t.span.clone());
-    let wanted: Option<(Range<usize>, Vec<String>)> =
-        t.take::<OneOrMany>("channel", problems).map(|c| {
-            let span = c.span();
-            match c.into_inner() {
-                OneOrMany::One(one) => (span, vec![one]),
-                OneOrMany::Many(many) => (span, many),
-            }
-        });
+    let before = problems.len();
+    let wanted = t.take::<Names>("channel", problems).map(|c| (c.span(), c.into_inner().0));
+    let wrong = problems.len() > before;
     let mut places = Vec::new();
     match wanted {
+        None if wrong => {}
         None => problems.push(Problem::at(
             span,
             format!("[{path}] needs `channel`"),
@@ -473,7 +521,10 @@ fn source(
                     None => problems.push(Problem::at(
                         span.clone(),
                         format!("[{path}]: there is no channel {wanted:?}"),
-                        suggest(&wanted, channels.iter().map(String::as_str)),
+                        suggest(
+                            &wanted,
+                            channels.iter().map(String::as_str).filter(|c| !c.is_empty()),
+                        ),
                     )),
                 }
             }

@@ -2,6 +2,7 @@
 //! error keeps its place. (serde's tagged enums and `flatten` lose it.)
 
 use std::borrow::Cow;
+use std::env::VarError;
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
@@ -59,7 +60,8 @@ impl<'i> Table<'i> {
         match T::deserialize(ValueDeserializer::from(value)) {
             Ok(v) => Some(Spanned::new(span, v)),
             Err(e) => {
-                problems.push(self.serde_problem(&format!("{}.{key}", self.path), &e, span));
+                let at = e.span().filter(|s| !s.is_empty()).unwrap_or(span);
+                problems.push(self.serde_problem(&format!("{}.{key}", self.path), &e, at));
                 None
             }
         }
@@ -94,7 +96,7 @@ impl<'i> Table<'i> {
                 problems.push(Problem::at(
                     key.span(),
                     format!("{:?} is no name", name.get_ref()),
-                    "letters, digits, `_`, `-` and `.` (not first)",
+                    NAMES,
                 ));
             }
             if let Some(t) = Self::from(path, value, problems) {
@@ -104,16 +106,32 @@ impl<'i> Table<'i> {
         out
     }
 
-    /// Reads what is left as a `T` (second stage).
+    /// Reads what is left as a `T` (second stage). serde stops at the first error: the key that
+    /// it names is taken out and the rest read again, so that all errors are shown at once.
     pub fn rest<T: DeserializeOwned>(mut self, problems: &mut Vec<Problem>) -> Option<T> {
-        let entries = std::mem::take(&mut self.entries);
-        let value = Spanned::new(self.span.clone(), DeValue::Table(entries));
-        match T::deserialize(ValueDeserializer::from(value)) {
-            Ok(v) => Some(v),
-            Err(e) => {
-                problems.push(self.serde_problem(&self.path, &e, self.span.clone()));
-                None
+        let mut wrong: Vec<String> = Vec::new();
+        loop {
+            let value = Spanned::new(self.span.clone(), DeValue::Table(self.entries.clone()));
+            let e = match T::deserialize(ValueDeserializer::from(value)) {
+                Ok(v) => return wrong.is_empty().then_some(v),
+                Err(e) => e,
+            };
+            let at = e.span().filter(|s| !s.is_empty()).unwrap_or_else(|| self.span.clone());
+            let holds = |s: Range<usize>| s.start <= at.start && at.end <= s.end;
+            let named = self.entries.iter().find(|(k, v)| holds(k.span()) || holds(v.span()));
+            if let Some(key) = named.map(|(k, _)| k.clone()) {
+                let path = format!("{}.{}", self.path, key.get_ref());
+                problems.push(self.serde_problem(&path, &e, at));
+                self.entries.remove(&key);
+                wrong.push(key.get_ref().to_string());
+                continue;
             }
+            // Of the whole table: a key that is missing, unless it was there, and wrong.
+            let missing = e.message().split('`').nth(1).unwrap_or_default();
+            if !wrong.iter().any(|w| w == missing) {
+                problems.push(self.serde_problem(&self.path, &e, at));
+            }
+            return None;
         }
     }
 
@@ -133,17 +151,17 @@ impl<'i> Table<'i> {
         self.entries.iter().map(|(k, v)| (k.get_ref().to_string(), v.span())).collect()
     }
 
-    /// serde's words, made ours: which table, what is accepted, what was meant.
+    /// serde's words, made ours: which table, what is accepted, what was meant. `path`: the
+    /// key's, or the table's where no key is to blame.
     fn serde_problem(&self, path: &str, e: &toml::de::Error, span: Range<usize>) -> Problem {
         let message = e.message();
-        let span = e.span().filter(|s| !s.is_empty()).unwrap_or(span);
         let mut quoted = message.split('`').skip(1).step_by(2);
         if message.starts_with("unknown field") {
             let given = quoted.next().unwrap_or_default();
             let common = self.taken.iter().copied();
             return Problem::at(
                 span,
-                format!("unknown key `{given}` in [{path}]"),
+                format!("unknown key `{given}` in [{}]", self.path),
                 suggest(given, quoted.chain(common)),
             );
         }
@@ -151,7 +169,25 @@ impl<'i> Table<'i> {
             let key = quoted.next().unwrap_or_default();
             return Problem::at(span, format!("[{path}] needs `{key}`"), format!("`{key}` = …"));
         }
-        Problem::at(span, format!("`{path}`: {message}"), "")
+        let typed = ["invalid type: ", "invalid value: "]
+            .iter()
+            .find_map(|p| message.strip_prefix(p)?.split_once(", expected "));
+        let Some((given, expected)) = typed else {
+            return Problem::at(span, format!("`{path}`: {message}"), "");
+        };
+        let given = match given {
+            "map" => "a table".into(),
+            "sequence" => "an array".into(),
+            value => format!("the {}", value.replace('`', "").replace(" as i128", "")),
+        };
+        let expected = match expected {
+            "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
+            "i8" | "i16" | "i32" | "i64" => "a whole number",
+            "path string" => "a string",
+            "a boolean" => "true or false",
+            other => other,
+        };
+        Problem::at(span, format!("`{path}` cannot be {given}"), format!("accepted: {expected}"))
     }
 }
 
@@ -164,7 +200,12 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// What a name is made of, for people.
+pub const NAMES: &str = "accepted: letters, digits, `_`, `-` and `.` (not first), 64 at most";
+
+/// Whether a pipeline, channel or source may be called so: files and sockets are named after
+/// them.
+pub fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
         && name.len() <= 64
@@ -235,8 +276,13 @@ fn fill_in_text(text: &str) -> Result<String, String> {
         };
         match (std::env::var(name), default) {
             (Ok(value), _) => out.push_str(&value),
-            (Err(_), Some(default)) => out.push_str(default),
-            (Err(_), None) => return Err(format!("`{name}` is not set in the environment")),
+            (Err(VarError::NotUnicode(_)), _) => {
+                return Err(format!("`{name}` in the environment is not UTF-8"));
+            }
+            (Err(VarError::NotPresent), Some(default)) => out.push_str(default),
+            (Err(VarError::NotPresent), None) => {
+                return Err(format!("`{name}` is not set in the environment"));
+            }
         }
         rest = &inner[end + 1..];
     }

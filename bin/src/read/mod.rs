@@ -13,9 +13,11 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use rbpipe_core::decode::Record;
+
+use crate::status::say;
 
 use print::Printer;
 pub use stream::StreamReader;
@@ -26,9 +28,9 @@ pub use tsdl::Metadata;
 pub struct ReadArgs {
     /// A trace directory
     pub path: PathBuf,
-    /// How events are printed
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    /// How events are printed [default: text]
+    #[arg(long, value_enum, conflicts_with = "count")]
+    pub format: Option<Format>,
     /// Print only how many events there are, and how many are missing
     #[arg(long)]
     pub count: bool,
@@ -52,10 +54,9 @@ pub fn metadata(path: &Path) -> anyhow::Result<Metadata> {
     if path == Path::new("-") || path.is_file() {
         bail!("{shown}: a trace is a directory; others are not read yet");
     }
-    let file = path.join("metadata");
-    let bytes = fs::read(&file).with_context(|| format!("{shown}: no trace here (no metadata)"))?;
-    let text = String::from_utf8_lossy(&bytes);
-    tsdl::parse(&text).with_context(|| format!("{}", file.display()))
+    let text = rbpipe_backends::file::read_metadata(path)
+        .with_context(|| format!("{shown}: no trace here (no metadata)"))?;
+    tsdl::parse(&text).with_context(|| format!("{}", path.join("metadata").display()))
 }
 
 /// The stream files of a trace, in the order of their names.
@@ -82,40 +83,65 @@ pub fn stream_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// # Errors
 /// There is no trace, or `out` cannot be written.
 pub fn run(args: &ReadArgs, out: &mut impl Write) -> anyhow::Result<()> {
-    ensure!(!args.count || args.format == Format::Text, "--count has no format");
     let metadata = metadata(&args.path)?;
-    let mut streams = stream_files(&args.path)?
-        .iter()
-        .map(|f| StreamReader::open(f, &metadata))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let mut aborted = 0;
+    let files = stream_files(&args.path)?;
+    let mut total = Total::default();
     if args.count {
-        let mut events = 0u64;
-        for s in &mut streams {
+        // One after the other: no more than one packet is in memory.
+        for file in &files {
+            let mut s = StreamReader::open(file, &metadata)?;
             while s.next_packet() {
                 while let Some(r) = s.next_record() {
-                    events += u64::from(r.class.is_some());
-                    aborted += u64::from(r.class.is_none());
+                    total.events += u64::from(r.class.is_some());
+                    total.aborted += u64::from(r.class.is_none());
                 }
             }
+            total.add(&s);
         }
-        let discarded: u64 = streams.iter().map(|s| s.discarded).sum();
-        let lost: u64 = streams.iter().map(|s| s.packets_lost).sum();
-        write!(out, "events {events}\ndiscarded {discarded}\npackets_lost {lost}\n")?;
+        let Total { events, discarded, packets_lost, .. } = total;
+        write!(out, "events {events}\ndiscarded {discarded}\npackets_lost {packets_lost}\n")?;
         out.flush()?;
     } else {
-        let mut printer = Printer::new(args.format, metadata.clock_offset);
-        merge(&mut streams, out, &mut printer, &mut aborted)?;
+        let format = args.format.unwrap_or(Format::Text);
+        let open = |f: &PathBuf| StreamReader::open(f, &metadata);
+        let mut streams = files.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut printer = Printer::new(format, metadata.clock_offset);
+        merge(&mut streams, out, &mut printer, &mut total.aborted)?;
         printer.flush(out)?;
+        streams.iter().for_each(|s| total.add(s));
+        if format == Format::Json && total.discarded + total.packets_lost > 0 {
+            // Text has it in its place.
+            say!(
+                "rbpipe read: missing: {} discarded events, {} lost packets",
+                total.discarded,
+                total.packets_lost
+            );
+        }
     }
-    for s in streams.iter().filter(|s| s.damage.is_some()) {
-        let damage = s.damage.as_deref().unwrap_or_default();
-        eprintln!("rbpipe read: {}: {damage}", s.path.display());
-    }
-    if aborted > 0 {
-        eprintln!("rbpipe read: {aborted} aborted records are not shown");
+    if total.aborted > 0 {
+        say!("rbpipe read: {} aborted records are not shown", total.aborted);
     }
     Ok(())
+}
+
+/// What there is, and what is missing.
+#[derive(Default)]
+struct Total {
+    events: u64,
+    aborted: u64,
+    discarded: u64,
+    packets_lost: u64,
+}
+
+impl Total {
+    /// A stream has been read to its end; what is wrong with it is said.
+    fn add(&mut self, s: &StreamReader<'_>) {
+        self.discarded = self.discarded.saturating_add(s.discarded);
+        self.packets_lost = self.packets_lost.saturating_add(s.packets_lost);
+        if let Some(damage) = &s.damage {
+            say!("rbpipe read: {}: {damage}", s.path.display());
+        }
+    }
 }
 
 /// Goes through all streams in the order of time; ties in the order of streams.

@@ -310,6 +310,17 @@ impl Tokens {
             let ty = self.ty(0)?;
             let name = self.word()?;
             let ty = if self.eat('[') {
+                ensure!(
+                    matches!(
+                        ty,
+                        FieldType::Integer(_)
+                            | FieldType::Enumeration(..)
+                            | FieldType::Float32
+                            | FieldType::Float64
+                    ),
+                    "line {}: elements of a type that rbpipe does not write",
+                    self.line()
+                );
                 let ty = match self.next() {
                     Some(Token::Number(n)) => FieldType::Array(Box::new(ty), u32::try_from(n)?),
                     Some(Token::Word(length)) => {

@@ -51,10 +51,11 @@ impl<'de> Deserialize<'de> for Rate {
                 f.write_str("events per second, or \"max\"")
             }
             fn visit_f64<E: de::Error>(self, v: f64) -> Result<Rate, E> {
-                if v.is_finite() && v > 0.0 {
+                // Slower is a timer's work, faster nobody's: and no sum below overflows.
+                if (0.001..=1e9).contains(&v) {
                     Ok(Rate(Some(v)))
                 } else {
-                    Err(E::custom("a rate is more than 0"))
+                    Err(E::custom(format!("a rate is 0.001 to 1000000000 a second, not {v:e}")))
                 }
             }
             fn visit_i64<E: de::Error>(self, v: i64) -> Result<Rate, E> {
