@@ -82,3 +82,19 @@ pub fn balance(b: &Value) {
         "{b}"
     );
 }
+
+/// What `rbpipe read --count` says of a trace in `dir`: events, discarded, packets lost.
+///
+/// # Panics
+/// If it does not.
+#[must_use]
+pub fn counts(dir: &Path, trace: &str) -> (u64, u64, u64) {
+    let out = rbpipe().current_dir(dir).args(["read", "--count", trace]).output().expect("runs");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let n = |key: &str| {
+        let line = text.lines().find(|l| l.starts_with(key)).expect(key);
+        line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect(key)
+    };
+    (n("events"), n("discarded"), n("packets_lost"))
+}

@@ -8,22 +8,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rbpipe_tests::program::{balance, rbpipe, run, start};
+use rbpipe_tests::program::{balance, counts, rbpipe, run, start};
 use rbpipe_tests::{have, records};
 use serde_json::Value;
 
 const PYTHON: &str = "/usr/bin/python3";
-
-fn counts(dir: &Path, trace: &str) -> (u64, u64, u64) {
-    let out = rbpipe().current_dir(dir).args(["read", "--count", trace]).output().expect("runs");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    let n = |key: &str| {
-        let line = text.lines().find(|l| l.starts_with(key)).expect(key);
-        line.rsplit(' ').next().and_then(|n| n.parse().ok()).expect(key)
-    };
-    (n("events"), n("discarded"), n("packets_lost"))
-}
 
 /// babeltrace2's reading of a generator's trace, checksums and order proven.
 fn babeltrace(dir: &Path, trace: &str) -> Value {
@@ -248,147 +237,6 @@ fn a_killed_pipeline_leaves_whole_packets() {
     assert!(with_events > rounds / 2, "most rounds were killed under load");
 }
 
-/// A disk that fills up and is freed again, in a name space of the test's own.
-#[test]
-fn a_full_disk_is_said_and_counted_and_writing_goes_on_when_there_is_room() {
-    if !have("full disk", "unshare", &["-rm", "mount", "-t", "tmpfs", "none", "/mnt"])
-        || !have("full disk", "babeltrace2", &["--version"])
-    {
-        return;
-    }
-    let dir = tempfile::tempdir().expect("a directory");
-    std::fs::create_dir(dir.path().join("disk")).expect("made");
-    std::fs::write(
-        dir.path().join("pipeline.toml"),
-        r#"
-        source.g = {type = "generator", rate = 5000, payload = 200, channel = "c"}
-        channel.c = {subbuf_size = "16 KiB", streams = "single", switch_timer = "20 ms", backend = {type = "file", path = "disk/t"}}
-        "#,
-    )
-    .expect("written");
-    let script = r#"
-        mount -t tmpfs -o size=8m none disk
-        head -c 7900000 /dev/zero > disk/other
-        "$0" --config pipeline.toml --report report.json 2> said &
-        waits() { for i in $(seq 400); do grep -q "$1" said && return; sleep 0.05; done; exit 9; }
-        waits 'cannot write'
-        sleep 1.2
-        rm disk/other
-        waits 'writing again'
-        sleep 0.1
-        kill -TERM $!
-        wait $!
-        echo "ended $?"
-        "$0" read disk/t > read
-        babeltrace2 disk/t > babeltrace2 2> warnings
-        echo "babeltrace2 $?"
-        cp -r disk/t .
-    "#;
-    let program = rbpipe();
-    let out = Command::new("unshare")
-        .args(["-rm", "bash", "-c", script])
-        .arg(program.get_program())
-        .current_dir(dir.path())
-        .output()
-        .expect("it runs");
-    let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect(name);
-    let said = text("said");
-    let told = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert_eq!(told, "ended 1\nbabeltrace2 0\n", "{said} {out:?}");
-    // Once, and at most once a second.
-    let complaints = said.matches("cannot write").count();
-    assert!((1..=4).contains(&complaints), "{said}");
-    assert!(said.contains("No space left on device"), "{said}");
-    let report: Value = serde_json::from_str(&text("report.json")).expect("JSON");
-    let c = &report["channels"]["c"];
-    balance(c);
-    assert!(c["output"]["failed"].as_u64() > Some(0), "{c}");
-    assert_eq!(c["lost"]["full"], 0, "a failing output stops no writer: {c}");
-    let found = records::verify_generated(&dir.path().join("t"));
-    assert_eq!(Some(found.records), c["output"]["records"].as_u64(), "{found:?} {c}");
-    assert_eq!(Some(found.packets_lost), c["output"]["failed"].as_u64(), "{found:?} {c}");
-    let events = text("read").lines().filter(|l| !l.starts_with("!lost")).count() as u64;
-    assert_eq!((events, text("babeltrace2").lines().count() as u64), (found.records, events));
-    let warnings = text("warnings");
-    assert!(warnings.lines().all(|l| l.contains("discarded")), "{warnings}");
-}
-
-#[test]
-fn a_removed_directory_is_said_and_writing_goes_on() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let child = start(
-        dir.path(),
-        r#"
-        pipeline.duration = "900 ms"
-        source.g = {type = "generator", rate = 5000, channel = "c"}
-        channel.c = {switch_timer = "20 ms", streams = "single", backend = {type = "file", path = "t"}}
-        "#,
-    );
-    std::thread::sleep(Duration::from_millis(300));
-    std::fs::remove_dir_all(dir.path().join("t")).expect("removed");
-    let out = child.wait_with_output().expect("it ends");
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(said.matches("while the pipeline runs").count(), 1, "{said}");
-    let (events, discarded, packets) = counts(dir.path(), "t");
-    assert!(events > 500 && packets > 0 && discarded == 0, "{events} {packets}");
-}
-
-#[test]
-fn a_directory_that_is_moved_away_stays_whole_and_a_new_one_is_begun() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let child = start(
-        dir.path(),
-        r#"
-        pipeline.duration = "900 ms"
-        source.g = {type = "generator", rate = 5000, channel = "c"}
-        channel.c = {switch_timer = "20 ms", backend = {type = "file", path = "t"}}
-        "#,
-    );
-    std::thread::sleep(Duration::from_millis(400));
-    std::fs::rename(dir.path().join("t"), dir.path().join("before")).expect("moved");
-    let out = child.wait_with_output().expect("it ends");
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(0), "{said}");
-    assert_eq!(said.matches("while the pipeline runs").count(), 1, "{said}");
-    let text = std::fs::read(dir.path().join("report.json")).expect("a report");
-    let report: Value = serde_json::from_slice(&text).expect("JSON");
-    let (before, after) = (counts(dir.path(), "before"), counts(dir.path(), "t"));
-    assert!(before.0 > 500 && after.0 > 500, "{before:?} {after:?}");
-    assert_eq!(Some(before.0 + after.0), report["channels"]["c"]["recorded"].as_u64());
-    assert!(after.2 > 0, "the packets that are elsewhere are missed: {after:?}");
-    records::verify_generated(&dir.path().join("before"));
-}
-
-/// A limit on the size of files is a full disk of its own kind.
-#[test]
-fn a_file_at_its_limit_is_an_output_that_fails() {
-    let dir = tempfile::tempdir().expect("a directory");
-    std::fs::write(
-        dir.path().join("pipeline.toml"),
-        r#"
-        pipeline.duration = "500 ms"
-        source.g = {type = "generator", rate = 50000, payload = 200, channel = "c"}
-        channel.c = {subbuf_size = "16 KiB", streams = "single", switch_timer = "20 ms", backend = {type = "file", path = "t"}}
-        "#,
-    )
-    .expect("written");
-    let out = Command::new("bash")
-        .args(["-c", "ulimit -f 1024; exec \"$0\" --config pipeline.toml --report report.json"])
-        .arg(rbpipe().get_program())
-        .current_dir(dir.path())
-        .output()
-        .expect("it runs");
-    let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert_eq!(out.status.code(), Some(1), "{said}");
-    assert!(said.contains("cannot write: File too large"), "{said}");
-    let text = std::fs::read(dir.path().join("report.json")).expect("a report");
-    let report: Value = serde_json::from_slice(&text).expect("JSON");
-    balance(&report["channels"]["c"]);
-    let found = records::verify_generated(&dir.path().join("t"));
-    let written = &report["channels"]["c"]["output"]["records"];
-    assert_eq!(Some(found.records), written.as_u64(), "{said}");
-}
-
 /// The second SIGINT does not wait for what the first one began: here, for somebody to read
 /// the summary.
 #[test]
@@ -483,30 +331,6 @@ fn lines_follow_a_file_that_is_replaced() {
     let lines: Vec<&str> =
         text.lines().filter_map(|l| l.split("line = \"").nth(1)?.split('"').next()).collect();
     assert_eq!(lines, ["one", "two", "three", "four", "five", "six"]);
-}
-
-#[test]
-fn a_directory_that_rbpipe_did_not_write_is_left_alone() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let toml = r#"
-        source.g = {type = "generator", events = 5, channel = "c"}
-        channel.c.backend = {type = "file", path = "t", overwrite = true}
-        "#;
-    let t = dir.path().join("t");
-    std::fs::create_dir(&t).expect("made");
-    std::fs::write(t.join("diary"), "dear diary").expect("written");
-    for _ in 0..2 {
-        let (out, _) = run(dir.path(), toml);
-        assert_eq!(out.status.code(), Some(1));
-        assert!(t.join("diary").exists());
-        // A trace of ours with a stranger's file in it is left alone as well.
-        std::fs::write(t.join("metadata"), "/* CTF 1.8 */ tracer_name = \"rbpipe\"").expect("w");
-    }
-    std::fs::remove_file(t.join("diary")).expect("removed");
-    assert_eq!(run(dir.path(), toml).0.status.code(), Some(0));
-    // And without `overwrite` nothing of ours either.
-    let (out, _) = run(dir.path(), &toml.replace("overwrite = true", "overwrite = false"));
-    assert_eq!(out.status.code(), Some(1));
 }
 
 #[test]
