@@ -313,7 +313,6 @@ fn leased(key: u64) -> Option<usize> {
 /// Takes a stream from the pool; the shared one when there is none.
 #[cold]
 fn lease(shared: &Arc<Shared>) -> usize {
-    let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
     HELD.try_with(|held| {
         // Borrowed: a handler came in while this thread registers.
         let Ok(mut held) = held.try_borrow_mut() else { return SHARED };
@@ -321,6 +320,7 @@ fn lease(shared: &Arc<Shared>) -> usize {
         let Some(free) = PLACES.with(|p| p.iter().position(|c| c.get().0 == 0)) else {
             return SHARED;
         };
+        let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
         let place = (1..shared.cores.len())
             .find(|place| {
                 // AcqRel: after the switch of the thread that gave it back.

@@ -84,6 +84,12 @@ pub enum Notice {
     #[error("stream {stream}: the output left a sub-buffer's memory unusable; it was replaced")]
     #[expect(missing_docs, reason = "named by the message")]
     Retired { stream: u32 },
+    /// At the end there was no memory to take the last packets with.
+    #[error(
+        "stream {stream}: no memory to take its last packets with; they stay in the ring (kept)"
+    )]
+    #[expect(missing_docs, reason = "named by the message")]
+    Left { stream: u32 },
     /// … and none could be made.
     #[error(
         "stream {stream}: no memory in place of a retired one: {reason}; asked again every second"
@@ -138,24 +144,31 @@ impl<B: Backend> Channel<B> {
                 continue;
             }
             self.wake.prepare();
+            // Everything that somebody may have woken it for.
             let asked =
                 control.stop.load(Ordering::Acquire) || control.flush.load(Ordering::Acquire);
-            if asked || (takes && self.streams.iter().any(Stream::has_packet)) {
+            let until_refill = self.until_refill(refill_at);
+            let refill = until_refill.is_some_and(|t| t.is_zero());
+            if asked || (takes && (refill || self.streams.iter().any(Stream::has_packet))) {
                 self.wake.cancel();
                 continue;
             }
             let until_switch = next_switch.map(|at| at.saturating_duration_since(Instant::now()));
             let idle = if takes { self.options.read_timer } else { None };
-            let at_most = match (idle, until_switch) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+            let at_most = [until_switch, until_refill, idle].into_iter().flatten().min();
             self.wake.sleep(at_most);
         }
         self.finish(takes, stop_timeout, notice, &mut refill_at)
     }
 
-    /// Takes what there is; gives how many packets.
+    /// How long until memory is asked for; `None`: none is missing.
+    fn until_refill(&self, refill_at: Instant) -> Option<Duration> {
+        let missing = self.streams.iter().any(|s| s.missing() > 0);
+        missing.then(|| refill_at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Takes what there is, of each stream no more than a ring's worth, so that a busy one
+    /// keeps neither the others waiting nor the timers; gives how many packets.
     fn take_all(&mut self, notice: &mut dyn FnMut(Notice), refill_at: &mut Instant) -> usize {
         let mut taken = 0;
         for stream in &mut self.streams {
@@ -171,7 +184,8 @@ impl<B: Backend> Channel<B> {
                     }
                 }
             }
-            while let Some(packet) = stream.get() {
+            for _ in 0..self.options.plan.geometry.subbuf_count() {
+                let Some(packet) = stream.get() else { break };
                 block_on(self.output.write_packet(packet));
                 taken += 1;
             }
@@ -182,23 +196,42 @@ impl<B: Backend> Channel<B> {
         taken
     }
 
-    /// Takes until nothing is left that can be taken, waiting for memories to come back.
-    fn drain(&mut self, notice: &mut dyn FnMut(Notice), refill_at: &mut Instant) {
+    /// Takes what was there when it began, as far as it can be taken: waits for memories to
+    /// come back, and for new ones in place of retired ones until `deadline`.
+    fn drain(
+        &mut self,
+        notice: &mut dyn FnMut(Notice),
+        refill_at: &mut Instant,
+        deadline: Option<Instant>,
+    ) {
+        let marks: Vec<Position> = self.streams.iter().map(Stream::mark).collect();
         loop {
             self.take_all(notice, refill_at);
             block_on(self.output.flush());
-            if !self.streams.iter().any(Stream::has_packet) {
+            let rest = || self.streams.iter().zip(&marks).filter(|(s, mark)| !s.is_past(**mark));
+            if rest().any(|(s, _)| s.has_packet()) {
+                continue;
+            }
+            if !rest().any(|(s, _)| s.wants_memory() && s.missing() > 0) {
                 return;
             }
+            let (now, deadline) = (Instant::now(), deadline.unwrap_or(*refill_at));
+            if now >= *refill_at {
+                continue;
+            }
+            if deadline <= *refill_at {
+                return;
+            }
+            thread::sleep(refill_at.saturating_duration_since(now));
         }
     }
 
     fn flush(&mut self, notice: &mut dyn FnMut(Notice), refill_at: &mut Instant) {
         self.streams.iter().for_each(Stream::switch);
-        self.drain(notice, refill_at);
+        self.drain(notice, refill_at, None);
         let told = self.streams.iter().filter(|s| s.empty_packet()).count();
         if told > 0 {
-            self.drain(notice, refill_at);
+            self.drain(notice, refill_at, None);
         }
     }
 
@@ -237,31 +270,37 @@ impl<B: Backend> Channel<B> {
         let deadline = Instant::now() + stop_timeout;
         loop {
             if takes {
-                self.drain(notice, refill_at);
+                self.drain(notice, refill_at, Some(deadline));
             }
             if self.streams.iter().all(Stream::is_settled) || Instant::now() >= deadline {
                 break;
             }
             thread::sleep(Duration::from_millis(1));
         }
-        if takes {
-            // What is still open is passed over, once for each such sub-buffer.
-            loop {
-                self.drain(notice, refill_at);
-                let mut passed = false;
-                for stream in &mut self.streams {
-                    if let Some((records, _)) = stream.pass_over_stalled() {
-                        passed = true;
-                        notice(Notice::PassedOver { stream: stream.info().id, records });
-                    }
-                }
-                if !passed {
-                    break;
+        // What is still open now is not waited for any longer.
+        loop {
+            if takes {
+                self.drain(notice, refill_at, Some(deadline));
+            }
+            let mut passed = false;
+            for stream in &mut self.streams {
+                let over = if takes { stream.pass_over() } else { stream.pass_over_all() };
+                if let Some(records) = over {
+                    passed = takes;
+                    notice(Notice::PassedOver { stream: stream.info().id, records });
                 }
             }
-            let told = self.streams.iter().filter(|s| s.empty_packet()).count();
-            if told > 0 {
-                self.drain(notice, refill_at);
+            if !passed {
+                break;
+            }
+        }
+        if takes {
+            for stream in &mut self.streams {
+                if stream.wants_memory() {
+                    notice(Notice::Left { stream: stream.info().id });
+                } else if let Some(packet) = stream.last_words() {
+                    block_on(self.output.write_packet(packet));
+                }
             }
         }
         block_on(self.output.flush());

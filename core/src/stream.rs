@@ -20,7 +20,7 @@ use crate::class::ClassId;
 use crate::clock;
 use crate::frontend::{
     Books, Closing, Frontend, Geometry, Grant, Layout, Line, Lost, Measure, MemoryIndex, Mode,
-    NotNow, PacketFacts, Refused, StateError, Timestamps,
+    NotNow, PacketFacts, Position, Refused, StateError, Timestamps,
 };
 use crate::memory::{Memory, Publish, ReadMemory};
 use crate::packet::{self, PacketHeader, RecordHeader};
@@ -106,9 +106,8 @@ pub(crate) struct StreamCore {
     wake_reader: WakeReader,
     /// Where the reader of the channel sleeps.
     reader: Arc<Wake>,
-    /// Where writers in block mode sleep, and how many of them are on their way there or back.
+    /// Where writers in block mode sleep.
     space: Wake,
-    waiting: AtomicU32,
     /// The thread that has the stream (per-thread streams), as packets name it.
     pub(crate) origin: AtomicU32,
     counts: OutputCounts,
@@ -144,6 +143,8 @@ pub struct Stream<M: Memory> {
     core: Arc<StreamCore>,
     memories: Arc<Memories<M>>,
     retired_said: bool,
+    /// What the last packet that was taken told: losses, and its end.
+    told: (u64, u64),
 }
 
 /// Why a stream could not be made.
@@ -205,7 +206,6 @@ impl<M: Memory> Stream<M> {
             wake_reader: options.wake_reader,
             reader,
             space: Wake::new(),
-            waiting: AtomicU32::new(0),
             origin: AtomicU32::new(0),
             counts: OutputCounts::default(),
             bytes: AtomicU64::new(0),
@@ -213,7 +213,7 @@ impl<M: Memory> Stream<M> {
             raised: AtomicU64::new(0),
             memories: Arc::clone(&memories) as Arc<dyn Any + Send + Sync>,
         });
-        Ok(Self { core, memories, retired_said: false })
+        Ok(Self { core, memories, retired_said: false, told: (0, 0) })
     }
 
     pub(crate) fn core(&self) -> &Arc<StreamCore> {
@@ -241,16 +241,8 @@ impl<M: Memory> Stream<M> {
         match self.core.frontend.get(spare) {
             Ok(held) => {
                 self.core.space.wake();
-                let memory = lock(&self.memories.slots[held.memory().get()]).take();
-                debug_assert!(memory.is_some(), "a packet's memory is in its slot");
-                Some(Packet {
-                    memory,
-                    index: held.memory(),
-                    facts: *held.facts(),
-                    core: Arc::clone(&self.core),
-                    memories: Arc::clone(&self.memories),
-                    written: None,
-                })
+                self.told = (held.facts().lost, held.facts().end);
+                Some(self.packet(held.memory(), *held.facts()))
             }
             Err(NotNow::Empty | NotNow::NotDelivered) => {
                 lock(&self.memories.spare).ready.push(spare);
@@ -259,16 +251,52 @@ impl<M: Memory> Stream<M> {
         }
     }
 
+    /// The packet in the memory of this index, which is the reader's.
+    fn packet(&self, index: MemoryIndex, facts: PacketFacts) -> Packet<M> {
+        let memory = lock(&self.memories.slots[index.get()]).take();
+        debug_assert!(memory.is_some(), "a packet's memory is in its slot");
+        Packet {
+            memory,
+            index,
+            facts,
+            core: Arc::clone(&self.core),
+            memories: Arc::clone(&self.memories),
+            written: None,
+        }
+    }
+
+    /// On a finalised and drained stream: one more packet, without records, if losses have
+    /// not been told yet. It lies in a memory of the reader's and never was in the ring.
+    pub fn last_words(&mut self) -> Option<Packet<M>> {
+        let (lost, end) = self.told;
+        let facts = self.core.frontend.last_words(lost, end, clock::now)?;
+        let index = lock(&self.memories.spare).ready.pop()?;
+        let base = self.core.bases[index.get()].load(Ordering::Relaxed);
+        // SAFETY: the memory is spare: the table does not name it, so no writer has it, and no
+        // packet holds it; this value is the stream's one reader.
+        unsafe { self.core.write_header(&facts, base) };
+        self.told = (facts.lost, facts.end);
+        Some(self.packet(index, facts))
+    }
+
+    /// The end of what is reserved by now, to be asked about later with [`Stream::is_past`].
+    pub fn mark(&self) -> Position {
+        self.core.frontend.write_position()
+    }
+
+    /// Whether all up to a mark has been taken or overwritten.
+    pub fn is_past(&self, mark: Position) -> bool {
+        mark.from(self.core.frontend.consumed()) <= 0
+    }
+
+    /// Whether there is a packet, but no memory to put in its place.
+    pub fn wants_memory(&self) -> bool {
+        lock(&self.memories.spare).ready.is_empty() && self.core.frontend.has_packet()
+    }
+
     /// Whether `get` would find a packet and a memory to put in its place.
     pub fn has_packet(&self) -> bool {
         !lock(&self.memories.spare).ready.is_empty() && self.core.frontend.has_packet()
-    }
-
-    /// Whether no packet is out.
-    pub fn all_put(&self) -> bool {
-        let spare = lock(&self.memories.spare);
-        spare.ready.len() + spare.empty.len()
-            == self.core.frontend.geometry().reader_subbufs() as usize
     }
 
     /// Leaves the part-filled sub-buffer, so that its packet can be taken.
@@ -284,26 +312,24 @@ impl<M: Memory> Stream<M> {
         self.core.space.wake();
     }
 
-    /// Whether every reservation has been committed, and every writer that waited in vain
-    /// has counted its loss (once finalised).
+    /// See [`Frontend::is_settled`].
     pub fn is_settled(&self) -> bool {
-        // Acquire: with the Release in `reserve_slow`; the loss was counted before it.
-        self.core.frontend.is_settled() && self.core.waiting.load(Ordering::Acquire) == 0
-    }
-
-    /// Whether something was reserved and not taken yet.
-    pub fn is_drained(&self) -> bool {
-        self.core.frontend.fill() == 0
+        self.core.frontend.is_settled()
     }
 
     /// See [`Frontend::oldest_undelivered`].
-    pub fn oldest_undelivered(&self) -> Option<crate::frontend::Position> {
+    pub fn oldest_undelivered(&self) -> Option<Position> {
         self.core.frontend.oldest_undelivered()
     }
 
-    /// See [`Frontend::pass_over_stalled`].
-    pub fn pass_over_stalled(&mut self) -> Option<(u64, u64)> {
-        self.core.frontend.pass_over_stalled()
+    /// See [`Frontend::pass_over`].
+    pub fn pass_over(&mut self) -> Option<u64> {
+        self.core.frontend.pass_over()
+    }
+
+    /// See [`Frontend::pass_over_all`].
+    pub fn pass_over_all(&mut self) -> Option<u64> {
+        self.core.frontend.pass_over_all()
     }
 
     /// See [`Frontend::empty_packet`]; true: there is one to be taken.
@@ -354,6 +380,14 @@ impl<M: Memory> Stream<M> {
     }
 }
 
+impl<M: Memory> Drop for Stream<M> {
+    /// Nobody will read any more (the drain ended, or panicked): writers are told, and those
+    /// that wait for room are let go.
+    fn drop(&mut self) {
+        self.finalise();
+    }
+}
+
 /// The base address, if the memory is ready and has a sub-buffer's length.
 fn usable<M: Memory>(memory: &M, g: Geometry) -> Option<*mut u8> {
     let base = memory.base()?;
@@ -391,6 +425,8 @@ impl StreamCore {
     }
 
     pub(crate) fn switch(&self) {
+        // A handler that comes in here must not wait for what is being delivered.
+        let _nested = Nested::enter();
         if let Some(closing) = self.frontend.switch(clock::now) {
             self.deliver(closing);
         }
@@ -401,6 +437,28 @@ impl StreamCore {
     fn deliver(&self, closing: Closing) {
         let claimed = self.frontend.claim(closing);
         let facts = *claimed.facts();
+        let base = self.bases[claimed.memory().get()].load(Ordering::Relaxed);
+        // SAFETY: the claim is the one moment of exclusive access to this sub-buffer: all its
+        // bytes are committed and it is not delivered yet, so neither a writer nor the reader
+        // touches the memory; the header's room was left out of every grant.
+        unsafe { self.write_header(&facts, base) };
+        self.frontend.publish(claimed, self.publish);
+        let half = || u64::from(self.frontend.geometry().subbuf_count() / 2);
+        let wake = match self.wake_reader {
+            WakeReader::Never => false,
+            WakeReader::HalfFull => self.frontend.fill() >= half(),
+            WakeReader::Always => true,
+        };
+        if wake {
+            self.reader.wake();
+        }
+    }
+
+    /// Stores the header of a packet that is complete, and counts it.
+    ///
+    /// # Safety
+    /// `base` is a memory of this stream's that the caller alone touches.
+    unsafe fn write_header(&self, facts: &PacketFacts, base: *mut u8) {
         let size = packet::packet_size(facts.content);
         let info = &*self.info;
         let header = PacketHeader {
@@ -417,12 +475,8 @@ impl StreamCore {
             origin: info.cpu.unwrap_or(facts.origin as u32),
         }
         .encode();
-        let base = self.bases[claimed.memory().get()].load(Ordering::Relaxed);
-        // SAFETY: the claim is the one moment of exclusive access to this sub-buffer: all
-        // its bytes are committed and it is not delivered yet, so neither a writer nor the
-        // reader touches the memory; the header's room was left out of every grant, and
-        // the padding to 8 bytes ends inside the sub-buffer, whose size is a multiple of 8
-        // in all that the seam makes.
+        // SAFETY: the caller's promise; a sub-buffer is larger than its header, and the padding
+        // to 8 bytes ends inside it, whose size is a multiple of 8 in all that the seam makes.
         unsafe {
             ptr::copy_nonoverlapping(header.as_ptr(), base, info.class.header_size() as usize);
             let padding = (size - facts.content) as usize;
@@ -431,16 +485,6 @@ impl StreamCore {
         self.publish_fence();
         self.bytes.fetch_add(facts.content, Ordering::Relaxed);
         self.packets.fetch_add(1, Ordering::Relaxed);
-        self.frontend.publish(claimed, self.publish);
-        let half = || u64::from(self.frontend.geometry().subbuf_count() / 2);
-        let wake = match self.wake_reader {
-            WakeReader::Never => false,
-            WakeReader::HalfFull => self.frontend.fill() >= half(),
-            WakeReader::Always => true,
-        };
-        if wake {
-            self.reader.wake();
-        }
     }
 
     #[inline(always)]
@@ -454,6 +498,7 @@ impl StreamCore {
     /// one record, whatever run it is the first of.
     #[cold]
     fn reserve_slow(&self, layout: &mut impl Layout) -> Result<Grant, WriteError> {
+        let Some(_deciding) = self.frontend.deciding() else { return Err(WriteError::Closed) };
         let lost = match self.frontend.reserve(layout) {
             Ok(reserved) => {
                 if let Some(closing) = reserved.closing {
@@ -465,15 +510,12 @@ impl StreamCore {
             Err(Refused::Closed) => return Err(WriteError::Closed),
             Err(Refused::Lost(lost)) => lost,
         };
-        if lost == Lost::Full && self.frontend.mode() == Mode::Block && !is_nested() {
-            self.waiting.fetch_add(1, Ordering::Relaxed);
-            let granted = self.wait_for_space(layout);
-            if granted.is_none() {
-                self.frontend.count_lost(lost, 1);
-            }
-            // Release: with the Acquire in `is_settled`; the last packet tells this loss, too.
-            self.waiting.fetch_sub(1, Ordering::Release);
-            return granted.ok_or(WriteError::Lost(lost));
+        if lost == Lost::Full
+            && self.frontend.mode() == Mode::Block
+            && !is_nested()
+            && let Some(grant) = self.wait_for_space(layout)
+        {
+            return Ok(grant);
         }
         self.frontend.count_lost(lost, 1);
         Err(WriteError::Lost(lost))
@@ -481,7 +523,8 @@ impl StreamCore {
 
     /// Sleeps until a sub-buffer comes back, at most `block_timeout`.
     fn wait_for_space(&self, layout: &mut impl Layout) -> Option<Grant> {
-        let deadline = self.block_timeout.map(|t| Instant::now() + t);
+        // Later than any clock can tell is for ever.
+        let deadline = self.block_timeout.and_then(|t| Instant::now().checked_add(t));
         // The reader may sleep with a ring that is not half full by its count.
         self.reader.wake();
         loop {
@@ -569,6 +612,7 @@ impl StreamCore {
     /// A record whose size no arithmetic of positions is asked about.
     #[cold]
     fn too_big(&self) -> WriteError {
+        let Some(_deciding) = self.frontend.deciding() else { return WriteError::Closed };
         if self.frontend.is_finalised() {
             return WriteError::Closed;
         }

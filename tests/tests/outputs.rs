@@ -1,23 +1,24 @@
-//! Goal: an output that fails, panics, or leaves its memory unusable between two packets
-//! hurts nobody; a writer that never comes back does not hold up the end. Method: an output
-//! that does just that, with K = 1, where there is no second memory to go on with.
+//! Goal: an output that fails, panics, is slow, or leaves its memory unusable between two
+//! packets hurts nobody else; a writer that never comes back does not hold up the end. Method:
+//! an output that does just that, with K = 1, where there is no second memory to go on with.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rbpipe_core::backend::{BackendError, ChannelPlan};
+use rbpipe_backends::pages::{Config, Pages};
+use rbpipe_core::backend::{Backend, BackendError, ChannelPlan, Context};
 use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Streams, Writer};
 use rbpipe_core::class::ClassId;
 use rbpipe_core::drain::{Control, Notice};
 use rbpipe_core::frontend::{Geometry, Mode};
-use rbpipe_core::stream::{Packet, StreamBooks};
+use rbpipe_core::stream::{GivenRecord, Packet, StreamBooks};
 use rbpipe_tests::collect::{Collect, Loan};
 use rbpipe_tests::records;
 
-/// A channel with one stream of 4 × 4 KiB, drained on a thread of its own.
+/// A channel with one stream, drained on a thread of its own.
 struct Bench {
     writer: Writer,
     class: ClassId,
@@ -27,20 +28,46 @@ struct Bench {
     drain: JoinHandle<std::thread::Result<Result<(), BackendError>>>,
 }
 
-impl Bench {
-    fn new(mode: Mode, backend: Collect) -> Self {
+/// How the channel is made; sub-buffers have 4 KiB.
+#[derive(Clone, Copy)]
+struct Setup {
+    mode: Mode,
+    count: u32,
+    switch_timer: Option<Duration>,
+    block_timeout: Option<Duration>,
+}
+
+const SETUP: Setup = Setup {
+    mode: Mode::Discard,
+    count: 4,
+    switch_timer: Some(Duration::from_millis(20)),
+    block_timeout: Some(Duration::from_secs(20)),
+};
+
+impl Setup {
+    fn open(self, backend: Collect) -> (Channel<Collect>, ClassId) {
         let (classes, class) = records::classes();
-        let geometry = Geometry::new(4096, 4, 1, 84).expect("a geometry");
-        let plan = ChannelPlan { name: "c".into(), geometry, mode, classes };
+        let geometry = Geometry::new(4096, self.count, 1, 84).expect("a geometry");
+        let plan = ChannelPlan { name: "c".into(), geometry, mode: self.mode, classes };
         let options = ChannelOptions {
             plan,
             streams: Streams::Single,
-            block_timeout: Some(Duration::from_secs(20)),
-            switch_timer: Some(Duration::from_millis(20)),
+            block_timeout: self.block_timeout,
+            switch_timer: self.switch_timer,
             read_timer: None,
             prefault: false,
         };
-        let channel = Channel::open(options, backend).expect("it opens");
+        (Channel::open(options, backend).expect("it opens"), class)
+    }
+}
+
+impl Bench {
+    fn new(mode: Mode, backend: Collect) -> Self {
+        let (channel, class) = Setup { mode, ..SETUP }.open(backend);
+        Self::run(channel, class)
+    }
+
+    fn run(channel: Channel<Collect>, class: ClassId) -> Self {
         let (writer, monitor) = (channel.writer(), channel.monitor());
         let control = Control::new(channel.waker());
         let (asked, notices) = (control.clone(), Arc::new(Mutex::new(Vec::new())));
@@ -119,32 +146,146 @@ fn without_memory_the_stream_loses_and_goes_on_when_there_is_some() {
     assert!(matches!(notices[0], Notice::NoMemory { stream: 0, .. }), "{notices:?}");
 }
 
+/// Nobody drains any more: writers are told that the channel is closed, those that wait for
+/// room, for ever, are let go.
 #[test]
 fn an_output_that_panics_with_its_memory_unmapped_stops_no_writer() {
-    let bench = Bench::new(
-        Mode::Discard,
-        Collect::new(|n, mut packet| {
+    for mode in Mode::ALL {
+        let backend = Collect::new(|n, mut packet| {
             if n == 3 {
                 packet.memory_mut().expect("it has one").ready = false;
                 panic!("on purpose: between unmap and map");
             }
             written(packet);
-        }),
-    );
+        });
+        let (channel, class) = Setup { mode, block_timeout: None, ..SETUP }.open(backend);
+        let bench = Bench::run(channel, class);
+        let writers: Vec<_> = (0..3)
+            .map(|w| {
+                let writer = bench.writer.clone();
+                std::thread::spawn(move || {
+                    records::write(&writer, class, w, u64::MAX, |seq| seq as usize % 50, 0)
+                })
+            })
+            .collect();
+        let begin = Instant::now();
+        while !writers.iter().all(JoinHandle::is_finished) {
+            std::thread::sleep(Duration::from_millis(5));
+            assert!(begin.elapsed() < Duration::from_secs(20), "{mode:?}: a writer waits");
+        }
+        let offered: u64 = writers.into_iter().map(|w| w.join().expect("a writer")).sum();
+        let (books, _) = bench.end();
+        assert_eq!((books.failed, books.output_packets), (1, 3), "{mode:?}");
+        assert_eq!(books.engine.offered(), offered, "{mode:?}");
+    }
+}
+
+/// A stream whose writers are faster than the output keeps neither another one waiting nor
+/// the end.
+#[test]
+fn a_busy_stream_leaves_room_for_the_others_and_for_the_end() {
+    let backend = Collect::new(|_, packet| {
+        std::thread::sleep(Duration::from_micros(200));
+        written(packet);
+    });
+    let (mut channel, class) = SETUP.open(backend);
+    let mut quiet = channel.import(None).expect("a stream");
+    let bench = Bench::run(channel, class);
+    let writer = bench.writer.clone();
+    let busy = std::thread::spawn(move || {
+        records::write(&writer, class, 0, u64::MAX, |_| 3000, 0);
+    });
+    std::thread::sleep(Duration::from_millis(50));
+    let payload = records::record(1, 0, 8);
+    let given = GivenRecord { time: 5, class, payload: &payload };
+    assert_eq!(quiet.write_run(&[given]), Ok(1));
     let begin = Instant::now();
-    let books = || bench.monitor.streams()[0].books;
-    while books().failed == 0 {
-        bench.write(10);
-        assert!(begin.elapsed() < Duration::from_secs(20), "the output panics");
+    while bench.monitor.streams()[1].books.output_records == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(begin.elapsed() < Duration::from_secs(5), "its record never comes");
     }
-    let before = books().engine.full;
-    while books().engine.full == before {
-        bench.write(100);
-        assert!(begin.elapsed() < Duration::from_secs(20), "nobody drains any more");
+    let begin = Instant::now();
+    bench.end();
+    assert!(begin.elapsed() < Duration::from_secs(5), "it does not end");
+    busy.join().expect("a writer");
+}
+
+/// No timer of the channel's own wakes the drain: memory is asked for again all the same.
+#[test]
+fn memory_is_asked_for_again_without_any_timer() {
+    let backend = Collect::new(|_, mut packet| {
+        packet.memory_mut().expect("it has one").ready = false;
+        written(packet);
+    });
+    let exhausted = Arc::clone(&backend.exhausted);
+    let (channel, class) =
+        Setup { mode: Mode::Block, count: 2, switch_timer: None, block_timeout: None }
+            .open(backend);
+    exhausted.store(true, Ordering::Relaxed);
+    let bench = Bench::run(channel, class);
+    let writer = bench.writer.clone();
+    let writes = std::thread::spawn(move || records::write(&writer, class, 0, 20, |_| 3000, 0));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!writes.is_finished(), "it waits for room");
+    exhausted.store(false, Ordering::Relaxed);
+    let begin = Instant::now();
+    while !writes.is_finished() {
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(begin.elapsed() < Duration::from_secs(10), "nobody asks");
     }
+    assert_eq!(bench.end().0.output_records, 20);
+}
+
+/// The ring is full, the channel ends, and every packet spoils its memory: each gets another.
+#[test]
+fn what_is_in_the_ring_is_written_at_the_end_though_each_memory_is_spoilt() {
+    let held = Arc::new(AtomicBool::new(true));
+    let hold = Arc::clone(&held);
+    let backend = Collect::new(move |_, mut packet| {
+        while hold.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        packet.memory_mut().expect("it has one").ready = false;
+        written(packet);
+    });
+    let (channel, class) = Setup { count: 16, ..SETUP }.open(backend);
+    let bench = Bench::run(channel, class);
+    records::write(&bench.writer, class, 0, 16, |_| 3000, 0);
+    std::thread::sleep(Duration::from_millis(50));
+    bench.control.stop();
+    held.store(false, Ordering::Relaxed);
     let (books, _) = bench.end();
-    assert_eq!((books.failed, books.output_packets), (1, 3));
-    assert!(books.engine.kept > 0, "what nobody took is in the ring, and counted: {books:?}");
+    assert_eq!((books.output_records, books.engine.kept), (16, 0), "{books:?}");
+}
+
+/// A flight recorder is read by nobody; what a stalled writer costs there is counted, too.
+#[test]
+fn a_flight_recorder_names_what_a_stalled_writer_costs() {
+    let (classes, class) = records::classes();
+    let geometry = Geometry::new(4096, 4, 1, 84).expect("a geometry");
+    let plan = ChannelPlan { name: "c".into(), geometry, mode: Mode::Overwrite, classes };
+    let backend = Pages::open(Config {}, &plan, &Context::new("outputs")).expect("it opens");
+    let options = ChannelOptions {
+        plan,
+        streams: Streams::Single,
+        block_timeout: None,
+        switch_timer: None,
+        read_timer: None,
+        prefault: false,
+    };
+    let channel = Channel::open(options, backend).expect("it opens");
+    let (writer, monitor) = (channel.writer(), channel.monitor());
+    std::mem::forget(writer.reserve(class, 20).expect("room"));
+    for _ in 0..50 {
+        writer.record(class, &[0; 20]).expect("room");
+    }
+    let control = Control::new(channel.waker());
+    control.stop();
+    let mut notices = Vec::new();
+    channel.run(&control, Duration::from_millis(50), &mut |n| notices.push(n)).expect("it ends");
+    assert_eq!(notices, [Notice::PassedOver { stream: 0, records: 50 }]);
+    let books = monitor.streams()[0].books.engine;
+    assert_eq!((books.offered(), books.wrap), (50, 50));
 }
 
 /// lttng-ust dddba398: the consumer's wait for a dead writer's commit has a bound.

@@ -94,16 +94,17 @@ impl Pool {
             trouble: Mutex::default(),
         });
         let count = thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(1, 4);
-        let threads = (0..count)
-            .map(|i| {
-                let shared = Arc::clone(&shared);
-                thread::Builder::new()
-                    .name(format!("write-{i}"))
-                    .spawn(move || shared.run())
-                    .map_err(|e| BackendError::io("cannot start a thread that writes", e))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { shared, threads })
+        // If one cannot be started, the drop of this ends the others.
+        let mut pool = Self { shared, threads: Vec::new() };
+        for i in 0..count {
+            let shared = Arc::clone(&pool.shared);
+            let thread = thread::Builder::new()
+                .name(format!("write-{i}"))
+                .spawn(move || shared.run())
+                .map_err(|e| BackendError::io("cannot start a thread that writes", e))?;
+            pool.threads.push(thread);
+        }
+        Ok(pool)
     }
 
     /// Takes a packet.
@@ -236,12 +237,23 @@ impl Shared {
         if state.open == 0 {
             self.idle.notify_all();
         }
-        let queue = &mut state.streams[stream];
-        if let (Sync::Every(t), Some(f)) = (self.sync, &file)
+        let mut queue = &mut state.streams[stream];
+        if let (Sync::Every(t), Some(f)) = (self.sync, &mut file)
             && f.dirty
-            && queue.next_sync.is_none()
         {
-            queue.next_sync = Some(Instant::now() + t);
+            let now = Instant::now();
+            match queue.next_sync {
+                None => queue.next_sync = Some(now + t),
+                // A stream that is always busy has no other time for it.
+                Some(at) if at <= now => {
+                    queue.next_sync = None;
+                    drop(state);
+                    self.sync(f);
+                    state = lock(&self.state);
+                    queue = &mut state.streams[stream];
+                }
+                Some(_) => {}
+            }
         }
         queue.file = file;
         if queue.packets.is_empty() {
@@ -339,6 +351,12 @@ impl Shared {
         }
     }
 
+    fn sync(&self, file: &mut StreamFile) {
+        if let Err(e) = file.sync() {
+            tracing::error!("{}: cannot force to the disk: {e}", file.path().display());
+        }
+    }
+
     /// Syncs files whose time has come: one fdatasync for each in an interval. Gives how
     /// long it is to the next one.
     fn sync_due<'a>(
@@ -365,11 +383,8 @@ impl Shared {
             let file = queue.file.take();
             drop(state);
             let mut file = file;
-            if let Some(Err(e)) = file.as_mut().map(StreamFile::sync) {
-                tracing::error!(
-                    "{}: cannot force to the disk: {e}",
-                    file.as_ref().map(|f| f.path().display().to_string()).unwrap_or_default()
-                );
+            if let Some(file) = &mut file {
+                self.sync(file);
             }
             state = lock(&self.state);
             let queue = &mut state.streams[stream];

@@ -134,7 +134,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         Claimed { facts, memory, start }
     }
 
-    /// Hands the packet over: table, then `delivered`, then the books.
+    /// Hands the packet over: table, books, then `delivered`.
     pub fn publish(&self, claimed: Claimed, publish: Publish) {
         let (g, start) = (self.geometry, claimed.start);
         let i = g.index(start);
@@ -148,10 +148,11 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
             }
         }
         step!("deliver: table");
+        // Before the packet can be seen: what was read is never more than what was recorded.
+        self.word(RECORDED).fetch_add(claimed.facts.records, Ordering::Relaxed);
         // Release: with the Acquire in `get` and in `may_open`. The last that is touched of i.
         self.cold(i, DELIVERED).store(g.complete(start), Ordering::Release);
         step!("deliver: delivered");
-        self.word(RECORDED).fetch_add(claimed.facts.records, Ordering::Relaxed);
     }
 
     /// The facts of a packet whose memory the caller owns.

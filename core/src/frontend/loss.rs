@@ -4,8 +4,10 @@
 //! of `committed`, taken by the deliverer once per packet; `kept` and `overwritten` are
 //! derived.
 
-use super::{Frontend, LOST, Line, RECORDED};
-use crate::sync::{Ordering, Primitives};
+use super::{
+    BYTES_MASK, COMMITTED, DELIVERED, Frontend, LOST, Line, RECORD_BITS, RECORDED, RECORDS,
+};
+use crate::sync::{AtomicU64, Ordering, Primitives, fence};
 
 /// Why a record was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +15,7 @@ pub enum Lost {
     /// The ring was full (discard and block mode).
     Full,
     /// A writer was still inside the sub-buffer to be overwritten (overwrite mode), or
-    /// never came out of it until the stream ended.
+    /// never came out of the sub-buffer that the record lies in until the stream ended.
     Wrap,
     /// The record does not fit a sub-buffer.
     TooBig,
@@ -42,6 +44,20 @@ impl Books {
 }
 
 const ABORTED: (usize, usize) = (LOST, 3);
+const DECIDING: (usize, usize) = (LOST, 4);
+
+/// A writer that the fast path refused: it will have a grant, or count its loss. Until this
+/// is dropped the end of the stream waits for it, so that its last packet tells every loss.
+#[must_use = "held until the loss is counted"]
+#[derive(Debug)]
+pub struct Deciding<'a>(&'a AtomicU64);
+
+impl Drop for Deciding<'_> {
+    fn drop(&mut self) {
+        // Release: with the Acquire in `is_settled`; the loss was counted before it.
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
 
 impl Lost {
     const fn word(self) -> (usize, usize) {
@@ -64,6 +80,51 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     #[cold]
     pub fn count_aborted(&self) {
         self.word(ABORTED).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says that a loss may be counted; `None`: the stream is finalised, nothing more is.
+    pub fn deciding(&self) -> Option<Deciding<'_>> {
+        // Who comes after the end must not keep it waiting.
+        if self.is_finalised() {
+            return None;
+        }
+        let word = self.word(DECIDING);
+        word.fetch_add(1, Ordering::Relaxed);
+        // SeqCst: with the fence in `nobody_decides`, over this word and `write_pos`: the
+        // writer sees that the stream is finalised, or the finaliser sees the writer.
+        fence(Ordering::SeqCst);
+        Some(Deciding(word))
+    }
+
+    /// Whether no loss is about to be counted (once finalised).
+    pub(super) fn nobody_decides(&self) -> bool {
+        // SeqCst: with the fence in `deciding`; `write_pos` was finalised before it.
+        fence(Ordering::SeqCst);
+        // Acquire: with the Release of the last one that was.
+        self.word(DECIDING).load(Ordering::Acquire) == 0
+    }
+
+    /// Records in sub-buffers that were given up at the end (see `give_up`): those that were
+    /// committed by then, and those that come too late.
+    pub(super) fn given_up(&self) -> u64 {
+        if !self.is_finalised() {
+            return 0;
+        }
+        let g = self.geometry;
+        (0..g.subbuf_count() as usize)
+            .filter_map(|i| {
+                let delivered = self.cold(i, DELIVERED).load(Ordering::Acquire);
+                let word = self.hot(i, COMMITTED).load(Ordering::Relaxed);
+                let bytes = (word >> RECORD_BITS).wrapping_sub(delivered) & BYTES_MASK;
+                // Odd: being delivered. More than a lap can have: `give_up` added that.
+                (delivered % 2 == 0 && bytes > g.subbuf_size()).then_some(word & RECORDS)
+            })
+            .sum()
+    }
+
+    /// All losses there are, once the stream has ended: what its last packet tells.
+    pub(super) fn lost_in_all(&self) -> u64 {
+        self.lost_sum().wrapping_add(self.given_up())
     }
 
     /// Records lost so far, whatever the cause: what packets carry as events_discarded.
@@ -90,7 +151,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         Books {
             recorded: load(RECORDED),
             full: load(Lost::Full.word()),
-            wrap: load(Lost::Wrap.word()),
+            wrap: load(Lost::Wrap.word()) + self.given_up(),
             too_big: load(Lost::TooBig.word()),
             aborted: load(ABORTED),
             kept,

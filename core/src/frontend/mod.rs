@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | 0 | `write_pos`, `last_timestamp` | writers |
 //! | 1 | `consumed` | the reader |
-//! | 2 | `lost.full`, `.wrap`, `.too_big`, `aborted` | writers, when it happens |
+//! | 2 | `lost.full`, `.wrap`, `.too_big`, `aborted`, `deciding` | writers, when it happens |
 //! | 3 | `recorded` | deliverers, once per packet |
 //! | 4+2i | `committed[i]` and facts of i | writers |
 //! | 5+2i | `delivered[i]`, `table[i]` | deliverer, reader; writers load |
@@ -38,6 +38,7 @@
 //! | `table[j]` | load Acquire; noref CAS Acquire; deliverer's store Release | CAS AcqRel | the reader's last use of the fresh memory; the packet's facts and header |
 //! | `committed[i]` | add AcqRel | | record bytes and facts to the deliverer |
 //! | `delivered[i]` | deliverer's store Release; opener's load Acquire | load Acquire | header, table, facts |
+//! | `deciding` | add, fence SeqCst, then `write_pos`; sub Release | finalise, fence SeqCst, load Acquire | a refused writer's loss to the last packet |
 //! | facts, `packet[m]`, counters | Relaxed: ride on the above | Relaxed | |
 
 mod commit;
@@ -53,7 +54,7 @@ mod models;
 mod tests;
 
 pub use commit::{Claimed, Closing, PacketFacts};
-pub use loss::{Books, Lost};
+pub use loss::{Books, Deciding, Lost};
 pub use position::{Geometry, GeometryError, Mode, Position};
 pub use read::{Held, NotNow};
 pub use reserve::{Grant, Layout, Measure, Refused, Reserved};

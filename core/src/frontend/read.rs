@@ -6,8 +6,8 @@
 
 use super::subbuf_id::SubBufferId;
 use super::{
-    COMMITTED, CONSUMED, DELIVERED, Frontend, Line, Lost, MemoryIndex, Mode, PacketFacts, Position,
-    RECORDS, TABLE,
+    BYTES_MASK, COMMITTED, CONSUMED, DELIVERED, Frontend, Line, MemoryIndex, Mode, PacketFacts,
+    Position, RECORD_BITS, RECORDS, TABLE,
 };
 use crate::sync::{Ordering, Primitives};
 
@@ -47,24 +47,20 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     /// [`NotNow`].
     pub fn get(&self, spare: MemoryIndex) -> Result<Held, NotNow> {
         let g = self.geometry;
-        let buffer = g.buffer_size().cast_signed();
         // In overwrite mode a get can be refused because writers pass; each time they do,
         // the cursor moves on. A bounded number of turns, so that a fast writer cannot
         // keep the reader here.
         for _ in 0..16 {
             let end = self.write_position();
-            let mut at = Position::new(self.word(CONSUMED).load(Ordering::Relaxed));
-            if self.mode == Mode::Overwrite && end.from(at) > buffer {
-                // The oldest that is not being overwritten.
-                at = g.start(end.minus(1)).plus(g.subbuf_size()).minus(g.buffer_size());
+            let at = self.oldest(end);
+            if at != self.cursor() {
                 self.set_consumed(at);
             }
             if end.from(at) <= 0 {
                 return Err(NotNow::Empty);
             }
             let j = g.index(at);
-            // Acquire: with the deliverer's Release.
-            if self.cold(j, DELIVERED).load(Ordering::Acquire) != g.complete(at) {
+            if !self.is_delivered(at) {
                 if self.mode == Mode::Overwrite && self.write_position() != end {
                     continue;
                 }
@@ -102,36 +98,46 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
 
     /// Whether `get` would find a packet.
     pub fn has_packet(&self) -> bool {
-        let g = self.geometry;
         let end = self.write_position();
-        let mut at = Position::new(self.word(CONSUMED).load(Ordering::Relaxed));
-        if self.mode == Mode::Overwrite && end.from(at) > g.buffer_size().cast_signed() {
-            at = g.start(end.minus(1)).plus(g.subbuf_size()).minus(g.buffer_size());
-        }
-        end.from(at) > 0
-            && self.cold(g.index(at), DELIVERED).load(Ordering::Acquire) == g.complete(at)
+        let at = self.oldest(end);
+        end.from(at) > 0 && self.is_delivered(at)
     }
 
-    /// Whether everything reserved so far is delivered: no grant is open. Meaningful once
-    /// the stream is finalised.
+    /// Whether everything reserved so far is delivered, and every writer that was refused has
+    /// counted its loss: nothing is open. Meaningful once the stream is finalised.
     pub fn is_settled(&self) -> bool {
-        self.oldest_open().is_none()
+        self.nobody_decides() && self.oldest_open().is_none()
+    }
+
+    fn cursor(&self) -> Position {
+        Position::new(self.word(CONSUMED).load(Ordering::Relaxed))
+    }
+
+    /// The oldest sub-buffer that the reader has not taken and that is not being overwritten,
+    /// when `end` is reserved.
+    fn oldest(&self, end: Position) -> Position {
+        let (g, at) = (self.geometry, self.cursor());
+        if self.mode == Mode::Overwrite && end.from(at) > g.buffer_size().cast_signed() {
+            return g.start(end.minus(1)).plus(g.subbuf_size()).minus(g.buffer_size());
+        }
+        at
+    }
+
+    fn is_delivered(&self, at: Position) -> bool {
+        let g = self.geometry;
+        // Acquire: with the deliverer's Release.
+        self.cold(g.index(at), DELIVERED).load(Ordering::Acquire) == g.complete(at)
     }
 
     /// The oldest sub-buffer in the ring, not taken yet, that is reserved but not delivered.
     fn oldest_open(&self) -> Option<Position> {
-        let g = self.geometry;
         let end = self.write_position();
-        let mut at = Position::new(self.word(CONSUMED).load(Ordering::Relaxed));
-        if end.from(at) > g.buffer_size().cast_signed() {
-            at = g.start(end.minus(1)).plus(g.subbuf_size()).minus(g.buffer_size());
-        }
+        let mut at = self.oldest(end);
         while end.from(at) > 0 {
-            // Acquire: with the deliverer's Release.
-            if self.cold(g.index(at), DELIVERED).load(Ordering::Acquire) != g.complete(at) {
+            if !self.is_delivered(at) {
                 return Some(at);
             }
-            at = at.plus(g.subbuf_size());
+            at = at.plus(self.geometry.subbuf_size());
         }
         None
     }
@@ -144,22 +150,60 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         (self.write_position().from(at) >= self.geometry.subbuf_size().cast_signed()).then_some(at)
     }
 
-    /// On a finalised stream: passes over a sub-buffer that a writer never came out of.
-    /// Its packet is not written; the records that were committed in it are counted as
-    /// lost, `wrap`. Gives their number and the bytes still open; `None`: the next
-    /// sub-buffer is delivered, or there is none.
-    pub fn pass_over_stalled(&self) -> Option<(u64, u64)> {
-        let g = self.geometry;
-        let at = Position::new(self.word(CONSUMED).load(Ordering::Relaxed));
-        if !self.is_finalised() || self.oldest_open() != Some(at) {
+    /// On a finalised stream: passes over the next sub-buffer, which a writer never came out
+    /// of. Its packet is not written; the records that are committed in it, by now or later,
+    /// count as lost, `wrap`. Gives how many there are by now; `None`: the next sub-buffer is
+    /// delivered, or there is none.
+    pub fn pass_over(&self) -> Option<u64> {
+        let (at, end) = (self.oldest(self.write_position()), self.write_position());
+        if !self.is_finalised() || end.from(at) <= 0 || self.is_delivered(at) {
             return None;
         }
-        let word = self.hot(g.index(at), COMMITTED).load(Ordering::Relaxed);
-        let records = word & RECORDS;
-        let bytes = (word >> super::RECORD_BITS).wrapping_sub(g.before(at)) & super::BYTES_MASK;
-        self.count_lost(Lost::Wrap, records);
-        self.set_consumed(at.plus(g.subbuf_size()));
-        Some((records, g.subbuf_size().saturating_sub(bytes)))
+        let records = self.give_up(at);
+        // The place is free for nobody: no writer enters a finalised stream.
+        self.set_consumed(at.plus(self.geometry.subbuf_size()));
+        Some(records)
+    }
+
+    /// The same for a stream that nobody reads: all of its open sub-buffers.
+    pub fn pass_over_all(&self) -> Option<u64> {
+        let end = self.write_position();
+        let (mut at, mut records) = (self.oldest(end), None);
+        while self.is_finalised() && end.from(at) > 0 {
+            if !self.is_delivered(at) {
+                records = Some(records.unwrap_or(0) + self.give_up(at));
+            }
+            at = at.plus(self.geometry.subbuf_size());
+        }
+        records
+    }
+
+    /// Makes sure that no commit completes the sub-buffer at `at` any more: with two laps'
+    /// worth of bytes added, no sum of what is still to come is a complete one. What is in the
+    /// counter of records stays there, and late commits add to it: `given_up` reads it.
+    fn give_up(&self, at: Position) -> u64 {
+        let g = self.geometry;
+        let word = self.hot(g.index(at), COMMITTED);
+        let mut found = word.load(Ordering::Relaxed);
+        loop {
+            let bytes = (found >> RECORD_BITS).wrapping_sub(g.before(at)) & BYTES_MASK;
+            if bytes >= g.subbuf_size() {
+                // Complete: its deliverer is on its way, and what it delivers is `kept`. Or it
+                // was given up before.
+                return if bytes == g.subbuf_size() { 0 } else { found & RECORDS };
+            }
+            let more = (2 * g.subbuf_size()) << RECORD_BITS;
+            // Relaxed: nothing is read on the strength of it but the number.
+            match word.compare_exchange(
+                found,
+                found.wrapping_add(more),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return found & RECORDS,
+                Err(now) => found = now,
+            }
+        }
     }
 
     fn set_consumed(&self, at: Position) {

@@ -5,7 +5,7 @@
 //! at most one part in each sub-buffer: padding in the old, header room and record in the
 //! new, so each step can be finished by somebody else.
 
-use super::commit::Closing;
+use super::commit::{Closing, PacketFacts};
 use super::position::FINALISED;
 use super::subbuf_id::SubBufferId;
 use super::{CONSUMED, DELIVERED};
@@ -358,29 +358,25 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     /// An empty packet, if records were lost since the last closed sub-buffer: it carries
     /// their sum. For the reader, after draining. `None`: nothing to tell, or no room now
     /// (the reader tries again after its next get); no loss is counted for it.
-    /// On a finalised stream only its finaliser may do this.
+    /// Once the stream is finalised: see [`Frontend::last_words`].
     pub fn empty_packet(&self, mut now: impl FnMut() -> u64) -> Option<Closing> {
         let g = self.geometry;
         loop {
             let word = self.word(WRITE_POS).load(Ordering::Acquire);
             let old = Position::new(word);
-            if g.offset(old) != 0 {
+            if word & FINALISED != 0 || g.offset(old) != 0 {
                 return None;
             }
             let before = old.minus(g.subbuf_size());
             let i = g.index(before);
-            let lost = self.lost_sum();
-            // Acquire: with the deliverer's Release; facts of i are whole.
-            if self.cold(i, DELIVERED).load(Ordering::Acquire) == g.complete(before) {
-                if lost == self.hot(i, FACT_LOST).load(Ordering::Relaxed) {
-                    return None;
-                }
-            } else if word & FINALISED == 0 || self.consumed() != old || lost == 0 {
-                // Still open: its closer is on its way and carries the sum, or we are asked
-                // again. But one that was passed over at the end carries nothing.
+            // Acquire: with the deliverer's Release; facts of i are whole. Still open: its
+            // closer is on its way and carries the sum, or we are asked again.
+            if self.cold(i, DELIVERED).load(Ordering::Acquire) != g.complete(before) {
                 return None;
             }
-            if self.may_open(old).is_err() {
+            let told = self.hot(i, FACT_LOST).load(Ordering::Relaxed);
+            let lost = self.lost_sum();
+            if lost == told || self.may_open(old).is_err() {
                 return None;
             }
             let time = match self.timestamps {
@@ -388,7 +384,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
                 // The last record's, which came before what was just seen delivered.
                 Timestamps::Given => self.word(LAST_TIMESTAMP).load(Ordering::Relaxed),
             };
-            let new = old.plus(g.subbuf_size()).get() | (word & FINALISED);
+            let new = old.plus(g.subbuf_size()).get();
             if P::compare_exchange(self.word(WRITE_POS), word, new).is_err() {
                 continue;
             }
@@ -400,5 +396,34 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
             self.close(j, old.plus(g.header()), None, lost);
             return self.add(j, old, g.subbuf_size(), 0);
         }
+    }
+    /// The facts of one more packet, behind all there are, for a finalised stream whose last
+    /// packet told `told` losses and ended at `ended`; `None`: there are no more. It is no
+    /// reservation: the ring may be full, and a writer may stand where it would go. The reader
+    /// puts it into a memory of its own.
+    pub fn last_words(
+        &self,
+        told: u64,
+        ended: u64,
+        now: impl FnOnce() -> u64,
+    ) -> Option<PacketFacts> {
+        let g = self.geometry;
+        let lost = self.lost_in_all();
+        if !self.is_finalised() || lost == told {
+            return None;
+        }
+        let time = match self.timestamps {
+            Timestamps::Clock => now(),
+            Timestamps::Given => self.word(LAST_TIMESTAMP).load(Ordering::Relaxed),
+        };
+        let time = time.max(ended);
+        Some(PacketFacts {
+            sequence: g.sequence(self.write_position()),
+            content: g.header(),
+            begin: time,
+            end: time,
+            lost,
+            ..PacketFacts::default()
+        })
     }
 }

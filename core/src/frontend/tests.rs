@@ -243,16 +243,22 @@ fn losses_after_the_last_packet_come_in_an_empty_one() {
     let mut b = Bench::new(Mode::Discard);
     while b.write(14).is_none() {}
     b.write(14);
-    let closing = b.ring.finalise(|| 9999);
+    assert!(b.ring.empty_packet(|| 98).is_none(), "no room: no loss is counted for it");
+    assert!(b.get().is_some());
+    let closing = b.ring.empty_packet(|| 98);
     b.deliver(closing);
-    assert!(b.ring.empty_packet(|| 9999).is_none(), "no room: no loss is counted for it");
-    while b.get().is_some() {}
-    let closing = b.ring.empty_packet(|| 9999);
-    assert!(closing.is_some());
+    assert!(b.ring.empty_packet(|| 98).is_none(), "it is told once");
+    let last = std::iter::from_fn(|| b.get()).last().expect("the empty packet");
+    assert_eq!((last.lost, last.records, last.content, last.begin), (2, 0, HEADER, 98));
+    // Once the stream is finalised nothing is reserved for it.
+    b.write(SIZE);
+    let closing = b.ring.finalise(|| 99);
     b.deliver(closing);
-    let facts = b.get().expect("the empty packet");
-    assert_eq!((facts.lost, facts.records, facts.content), (2, 0, HEADER));
-    assert!(b.ring.empty_packet(|| 9999).is_none(), "it is told once");
+    assert!(b.ring.empty_packet(|| 100).is_none());
+    let facts = b.ring.last_words(last.lost, last.end, || 100).expect("one more loss");
+    assert_eq!((facts.lost, facts.records, facts.content, facts.begin), (3, 0, HEADER, 100));
+    assert_eq!(facts.sequence, last.sequence + 1);
+    assert!(b.ring.last_words(facts.lost, facts.end, || 101).is_none());
     assert_eq!(b.reserve(1).err(), Some(Refused::Closed));
 }
 
@@ -356,6 +362,19 @@ fn attach_checks_what_it_finds() {
     assert!(matches!(attach(Box::new([])).err(), Some(StateError::Lines { .. })));
 }
 
+/// The end of a stream whose writers did not all come out: `b` is finalised.
+fn pass_over_all(b: &mut Bench) -> (u64, Vec<PacketFacts>) {
+    let (mut records, mut packets) = (0, Vec::new());
+    loop {
+        packets.extend(std::iter::from_fn(|| b.get()));
+        let Some(more) = b.ring.pass_over() else { break };
+        records += more;
+    }
+    let (lost, end) = packets.last().map_or((0, 0), |p| (p.lost, p.end));
+    packets.extend(b.ring.last_words(lost, end, || 1000));
+    (records, packets)
+}
+
 /// The packed counter: a pass-over counts what was committed in a packet that is never
 /// delivered.
 #[test]
@@ -366,31 +385,78 @@ fn a_writer_that_never_comes_back_is_passed_over_at_the_end() {
     b.write(14);
     b.switch();
     b.write(14);
+    assert!(b.ring.pass_over().is_none(), "only at the end");
     let closing = b.ring.finalise(|| 99);
     b.deliver(closing);
     assert!(!b.ring.is_settled() && b.get().is_none());
-    assert_eq!(b.ring.pass_over_stalled(), Some((2, HEADER + 14)));
-    assert_eq!(b.ring.pass_over_stalled(), None);
-    assert_eq!(b.get().map(|f| f.sequence), Some(2));
+    let (records, packets) = pass_over_all(&mut b);
+    assert_eq!(records, 2);
+    let told: Vec<_> = packets.iter().map(|p| (p.sequence, p.records, p.lost)).collect();
+    assert_eq!(told, [(2, 1, 0), (3, 0, 2)], "what is missing is told");
     let books = b.ring.books();
     assert_eq!((books.recorded, books.wrap), (1, 2));
 }
 
-/// The last sub-buffer is the one that is passed over: what was lost is told all the same.
+/// The last sub-buffer is the one that is passed over, or the ring is full and it is the
+/// oldest one, where an empty packet would go: what was lost is told all the same.
 #[test]
-fn losses_in_a_last_sub_buffer_that_is_passed_over_are_told() {
-    let mut b = Bench::new(Mode::Discard);
-    b.write(14);
-    b.switch();
+fn losses_are_told_wherever_the_stalled_writer_stands() {
+    for mode in [Mode::Discard, Mode::Overwrite] {
+        let last = Bench::new(mode);
+        last.write(14);
+        last.switch();
+        let _lost_for_ever = last.reserve(14).unwrap();
+        last.write(14);
+        let oldest = Bench::new(mode);
+        let _lost_for_ever = oldest.reserve(14).unwrap();
+        for _ in 0..30 {
+            oldest.write(14);
+        }
+        for mut b in [last, oldest] {
+            let closing = b.ring.finalise(|| 99);
+            b.deliver(closing);
+            let (records, packets) = pass_over_all(&mut b);
+            let books = b.ring.books();
+            assert!(records > 0 && books.wrap >= records);
+            assert_eq!(packets.last().map(|p| p.lost), Some(books.wrap + books.full), "{mode:?}");
+            assert!(packets.windows(2).all(|w| w[0].sequence < w[1].sequence));
+        }
+    }
+}
+
+/// Writers that come back after they were passed over: each record is counted once, and
+/// nobody delivers.
+#[test]
+fn late_commits_after_a_pass_over_are_counted_once() {
+    for mode in [Mode::Discard, Mode::Overwrite] {
+        let mut b = Bench::new(mode);
+        let (first, second) = (b.reserve(14).unwrap(), b.reserve(14).unwrap());
+        b.write(14);
+        let closing = b.ring.finalise(|| 99);
+        b.deliver(closing);
+        assert_eq!(pass_over_all(&mut b).0, 1);
+        for (late, offered) in [(first, 2), (second, 3)] {
+            assert!(b.ring.commit(late).is_none(), "it completes nothing any more (I4)");
+            let books = b.ring.books();
+            assert_eq!((books.offered(), books.recorded), (offered, 0), "{books:?}");
+        }
+        assert!(b.get().is_none());
+    }
+}
+
+/// The same in a ring that nobody reads (a flight recorder).
+#[test]
+fn a_flight_recorder_counts_what_a_stalled_writer_costs() {
+    let b = Bench::new(Mode::Overwrite);
     let _lost_for_ever = b.reserve(14).unwrap();
-    b.write(14);
+    for _ in 0..30 {
+        b.write(14);
+    }
     let closing = b.ring.finalise(|| 99);
     b.deliver(closing);
-    assert_eq!(b.get().map(|f| (f.sequence, f.lost)), Some((1, 0)));
-    assert!(b.ring.empty_packet(|| 99).is_none(), "its writer may still come back");
-    assert_eq!(b.ring.pass_over_stalled(), Some((1, HEADER + 14)));
-    let closing = b.ring.empty_packet(|| 100);
-    b.deliver(closing);
-    assert_eq!(b.get().map(|f| (f.sequence, f.lost, f.records)), Some((3, 1, 0)));
-    assert!(b.ring.empty_packet(|| 101).is_none(), "it is told once");
+    assert_eq!(b.ring.pass_over_all(), Some(3));
+    assert_eq!(b.ring.pass_over_all(), Some(3), "once or twice");
+    let books = b.ring.books();
+    assert_eq!(books.offered(), 30, "{books:?}");
+    assert_eq!(books.kept, books.recorded);
 }
