@@ -8,6 +8,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use rbpipe_core::backend::{BackendError, ChannelPlan, Context, Identity};
 use rbpipe_core::class::ClassRegistry;
@@ -23,6 +25,10 @@ const TEMPORARY: &str = ".metadata.new";
 
 /// No metadata of ours is larger: some hundred thousand event classes.
 const LARGEST: u64 = 64 << 20;
+
+/// Who removes the directory is given time to come to an end: a file that is put back in
+/// between would be in its way.
+pub(super) const SETTLE: Duration = Duration::from_millis(20);
 
 /// A trace directory, shared by the channels that write into it.
 pub(super) struct Directory {
@@ -207,10 +213,15 @@ impl Directory {
     /// generation.
     pub(super) fn ensure(&self) -> io::Result<u64> {
         let mut state = self.state();
-        let moved = state.id != identity(&self.path);
-        if !moved && self.path.join(METADATA).exists() {
+        let damage = |state: &State| {
+            let moved = state.id != identity(&self.path);
+            (moved || !self.path.join(METADATA).exists()).then_some(moved)
+        };
+        if damage(&state).is_none() {
             return Ok(state.generation);
         }
+        thread::sleep(SETTLE);
+        let Some(moved) = damage(&state) else { return Ok(state.generation) };
         if moved {
             fs::create_dir_all(&self.path)?;
             state.id = identity(&self.path);

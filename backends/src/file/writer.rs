@@ -20,7 +20,7 @@ use rbpipe_core::backend::BackendError;
 use rbpipe_core::stream::{Nested, Packet};
 
 use super::Sync;
-use super::directory::Directory;
+use super::directory::{Directory, SETTLE};
 use super::stream_file::StreamFile;
 use crate::heap::HeapMemory;
 
@@ -299,7 +299,11 @@ impl Shared {
         info: &rbpipe_core::backend::StreamInfo,
         begin: u64,
     ) -> io::Result<&'f mut StreamFile> {
-        let generation = self.directory.ensure()?;
+        let mut generation = self.directory.ensure()?;
+        if file.as_ref().is_some_and(|f| f.generation == generation && f.is_gone()) {
+            thread::sleep(SETTLE);
+            generation = self.directory.ensure()?;
+        }
         if let Some(known) = file {
             if known.generation != generation {
                 // In the directory that was moved away: what is in it stays whole.

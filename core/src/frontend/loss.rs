@@ -117,7 +117,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
                 let word = self.hot(i, COMMITTED).load(Ordering::Relaxed);
                 let bytes = (word >> RECORD_BITS).wrapping_sub(delivered) & BYTES_MASK;
                 // Odd: being delivered. More than a lap can have: `give_up` added that.
-                (delivered % 2 == 0 && bytes > g.subbuf_size()).then_some(word & RECORDS)
+                (delivered.is_multiple_of(2) && bytes > g.subbuf_size()).then_some(word & RECORDS)
             })
             .sum()
     }
