@@ -1,6 +1,6 @@
 //! How fast do records of 256 bytes get into a file, beside a plain write of the same bytes
 //! by one thread in one run, and beside what the drain could do alone (writes of a
-//! sub-buffer's size into room allocated ahead, nobody to wait for)? Block mode (nothing is
+//! sub-buffer's size, from as many memories, into room allocated ahead, nobody to wait for)? Block mode (nothing is
 //! lost), one writer, from small rings to large ones; and what does a GB cost in CPU seconds?
 
 use std::fs::File;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rbpipe_backends::file;
 use rbpipe_benches::{channel, measuring, payload, seconds, spread};
+use rbpipe_core::backend::Backend;
 use rbpipe_core::channel::Streams;
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
@@ -21,18 +22,22 @@ fn cpu() -> f64 {
     t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
 }
 
-/// Writes of `size` bytes, one after the other; with room ahead, as the file backend asks for.
-fn plain(path: &Path, bytes: u64, size: usize, ahead: bool) -> (f64, f64) {
-    let chunk = vec![7; size];
+/// Writes of `size` bytes from `count` memories in turn; with room ahead, as the file backend
+/// asks for.
+fn plain(path: &Path, bytes: u64, (size, count): (usize, usize), ahead: bool) -> (f64, f64) {
+    let chunks = vec![vec![7; size]; count];
     let before = cpu();
     let file = File::create(path).expect("a file");
     let t = seconds(|| {
         let mut at = 0;
-        while at < bytes {
+        for chunk in chunks.iter().cycle() {
+            if at >= bytes {
+                break;
+            }
             if ahead && at.is_multiple_of(64 << 20) {
                 let _ = fallocate(&file, FallocateFlags::KEEP_SIZE, at, 64 << 20);
             }
-            file.write_all_at(&chunk, at).expect("written");
+            file.write_all_at(chunk, at).expect("written");
             at += chunk.len() as u64;
         }
     });
@@ -70,11 +75,13 @@ fn main() {
     let (mut alone, mut found) = (vec![Vec::new(); rings.len()], vec![Vec::new(); rings.len()]);
     let path = dir.path().join("plain");
     for _ in 0..rounds {
-        plains.push(plain(&path, bytes, 256 << 10, false));
+        plains.push(plain(&path, bytes, (256 << 10, 1), false));
         for (i, ring) in rings.iter().enumerate() {
             // The smallest ring is measured with less: it is the slowest.
             let bytes = if ring.0 < 64 << 10 { bytes / 8 } else { bytes };
-            alone[i].push(plain(&path, bytes, ring.0 as usize, true));
+            // As many memories as the ring has, with those that the reader owns.
+            let memories = ring.1 as usize + file::File::READER_SUBBUFS as usize;
+            alone[i].push(plain(&path, bytes, (ring.0 as usize, memories), true));
             found[i].push(rbpipe(&dir.path().join("trace"), *ring, bytes));
         }
     }
