@@ -96,7 +96,7 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
     let context = Context::new(config.name.clone());
     let mut opened = Vec::new();
     for channel in config.channels {
-        let name = channel.plan.name.clone();
+        let name = channel.options.plan.name.clone();
         let start = open(channel, &context, config.stop_timeout, runtime.handle().clone());
         opened.push((start.with_context(|| format!("channel {name}"))?, name));
     }
@@ -155,16 +155,9 @@ impl Visit for Open<'_> {
 impl Open<'_> {
     fn start<B: Backend>(&self, channel: ChannelConfig) -> anyhow::Result<Begin> {
         let config = own::<B::Config>(channel.config)?;
-        let backend = B::open(config, &channel.plan, self.context)?;
+        let options = channel.options;
+        let backend = B::open(config, &options.plan, self.context)?;
         let (stop_timeout, runtime) = (self.stop_timeout, self.runtime.clone());
-        let options = ChannelOptions {
-            plan: channel.plan,
-            streams: channel.streams,
-            block_timeout: channel.block_timeout,
-            switch_timer: channel.switch_timer,
-            read_timer: channel.read_timer,
-            prefault: channel.prefault,
-        };
         Ok(Box::new(move || begin(backend, options, stop_timeout, runtime)))
     }
 }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rbpipe_backends::units::{Size, Time};
-use rbpipe_core::backend::{Backend, ChannelPlan, Visit};
-use rbpipe_core::channel::Streams;
+use rbpipe_core::backend::{Backend, ChannelPlan, ConfigProblem, Visit};
+use rbpipe_core::channel::{ChannelOptions, Streams};
 use rbpipe_core::class::ClassRegistry;
 use rbpipe_core::frontend::{Geometry, GeometryError, Mode};
 use rbpipe_core::packet::MAX_HEADER;
@@ -55,18 +55,8 @@ pub struct SourceConfig {
 
 /// `[channel.NAME]`.
 pub struct ChannelConfig {
-    /// Its plan.
-    pub plan: ChannelPlan,
-    /// Which streams.
-    pub streams: Streams,
-    /// `None`: for ever.
-    pub block_timeout: Option<Duration>,
-    /// `None`: never.
-    pub switch_timer: Option<Duration>,
-    /// `None`: every delivery wakes the reader.
-    pub read_timer: Option<Duration>,
-    /// Map memory in at start.
-    pub prefault: bool,
+    /// What it is made with; its name is in its plan.
+    pub options: ChannelOptions,
     /// Which backend.
     pub backend: &'static str,
     /// Its own keys: that backend's `Config`.
@@ -292,20 +282,14 @@ fn channel(name: String, mut t: Table<'_>, problems: &mut Vec<Problem>) -> Optio
     choice.read_type()?;
     rbpipe_backends::for_each(&mut choice);
     let (type_name, config, plan) = choice.finish()?;
-    valid.then_some(ChannelConfig {
-        plan,
-        streams: match kind {
-            Kind::Cpu => Streams::PerCpu,
-            Kind::Thread => Streams::PerThread(max),
-            Kind::Single => Streams::Single,
-        },
-        block_timeout,
-        switch_timer,
-        read_timer,
-        prefault,
-        backend: type_name,
-        config,
-    })
+    let streams = match kind {
+        Kind::Cpu => Streams::PerCpu,
+        Kind::Thread => Streams::PerThread(max),
+        Kind::Single => Streams::Single,
+    };
+    let options =
+        ChannelOptions { plan, streams, block_timeout, switch_timer, read_timer, prefault };
+    valid.then_some(ChannelConfig { options, backend: type_name, config })
 }
 
 /// The sizes of a channel; each key that cannot be is told on its own.
@@ -445,16 +429,24 @@ impl Visit for ChooseBackend<'_, '_> {
         let (path, span, places) = (table.path.clone(), table.span.clone(), table.places());
         let config = table.rest::<B::Config>(self.problems).filter(|config| {
             let checked = B::check(config, &self.plan);
-            if let Err(p) = &checked {
-                let place =
-                    places.iter().find(|(k, _)| k == p.key).map_or(span, |(_, s)| s.clone());
-                let message = format!("`{path}.{}`: {}", p.key, p.message);
-                self.problems.push(Problem::at(place, message, ""));
-            }
-            checked.is_ok()
+            told(checked, &path, span, &places, self.problems)
         });
         self.found = Some((B::TYPE, config.map(|c| Box::new(c) as Box<dyn Any + Send>)));
     }
+}
+
+/// Whether what types cannot say is right, too; if not, tells it at its key.
+fn told(
+    checked: Result<(), ConfigProblem>,
+    path: &str,
+    table: Range<usize>,
+    places: &[(String, Range<usize>)],
+    problems: &mut Vec<Problem>,
+) -> bool {
+    let Err(p) = checked else { return true };
+    let place = places.iter().find(|(k, _)| k == p.key).map_or(table, |(_, s)| s.clone());
+    problems.push(Problem::at(place, format!("`{path}.{}`: {}", p.key, p.message), ""));
+    false
 }
 
 // --- sources ------------------------------------------------------------------------
@@ -550,16 +542,9 @@ impl VisitSource for ChooseSource<'_, '_> {
         }
         let Some(table) = self.table.take() else { return };
         let (path, span, places) = (table.path.clone(), table.span.clone(), table.places());
-        let config = table.rest::<S::Config>(self.problems).filter(|config| {
-            let checked = S::check(config);
-            if let Err(p) = &checked {
-                let place =
-                    places.iter().find(|(k, _)| k == p.key).map_or(span, |(_, s)| s.clone());
-                let message = format!("`{path}.{}`: {}", p.key, p.message);
-                self.problems.push(Problem::at(place, message, ""));
-            }
-            checked.is_ok()
-        });
+        let config = table
+            .rest::<S::Config>(self.problems)
+            .filter(|config| told(S::check(config), &path, span, &places, self.problems));
         self.found = Some((S::TYPE, config.map(|c| Box::new(c) as Box<dyn Any + Send>)));
     }
 }

@@ -109,8 +109,8 @@ fn sets_are_laid_over_the_file() {
         RIGHT,
         &["channel.c.mode=overwrite", "channel.c.subbuf_count = 4", "pipeline.duration=3 s"],
     );
-    assert_eq!(c.channels[0].plan.mode, Mode::Overwrite);
-    assert_eq!(c.channels[0].plan.geometry.subbuf_count(), 4);
+    assert_eq!(c.channels[0].options.plan.mode, Mode::Overwrite);
+    assert_eq!(c.channels[0].options.plan.geometry.subbuf_count(), 4);
     assert_eq!(c.duration, Some(Duration::from_secs(3)));
     assert_eq!(c.name, "p");
 }
@@ -118,14 +118,17 @@ fn sets_are_laid_over_the_file() {
 #[test]
 fn defaults_are_those_of_the_contract() {
     let c = good(RIGHT, &[]);
-    let channel = &c.channels[0];
+    let channel = &c.channels[0].options;
     assert_eq!(channel.streams, Streams::PerCpu);
     assert_eq!(channel.plan.geometry.subbuf_count(), 8);
     assert_eq!(channel.block_timeout, Some(Duration::from_millis(100)));
     assert_eq!(channel.switch_timer, Some(Duration::from_secs(1)));
     assert_eq!(channel.read_timer, Some(Duration::from_millis(10)));
     let c = good(RIGHT, &["channel.c.switch_timer=0 s", "channel.c.block_timeout=0 s"]);
-    assert_eq!((c.channels[0].switch_timer, c.channels[0].block_timeout), (None, None));
+    assert_eq!(
+        (c.channels[0].options.switch_timer, c.channels[0].options.block_timeout),
+        (None, None)
+    );
 }
 
 #[test]

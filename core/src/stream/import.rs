@@ -1,0 +1,136 @@
+//! Records that bring their own time, in runs: the one writer of a stream of its own.
+
+use std::marker::PhantomData;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::writer::put_header;
+use super::{Nested, StreamCore, WriteError};
+use crate::class::ClassId;
+use crate::frontend::{Grant, Layout, Measure};
+use crate::packet::RecordHeader;
+
+/// A record that brings its own time.
+#[derive(Clone, Copy, Debug)]
+pub struct GivenRecord<'a> {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time: u64,
+    /// Its class.
+    pub class: ClassId,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+/// Writes records that bring their own timestamps: the one writer of a stream of its own.
+pub struct ImportWriter {
+    core: Arc<StreamCore>,
+    // One at a time: not shared between threads by reference.
+    _one: PhantomData<std::cell::Cell<()>>,
+}
+
+impl ImportWriter {
+    pub(crate) fn new(core: Arc<StreamCore>) -> Self {
+        Self { core, _one: PhantomData }
+    }
+
+    /// Writes records in their order, as many as fit at once under one compare-and-swap and
+    /// one commit. A time before the last one is raised to it, and counted. Gives how many
+    /// were recorded; the others have been counted as lost.
+    ///
+    /// # Errors
+    /// The channel is closed; what was not written was not offered.
+    pub fn write_run(&mut self, records: &[GivenRecord<'_>]) -> Result<usize, WriteError> {
+        let mut rest = records;
+        let mut recorded = 0;
+        while !rest.is_empty() {
+            let mut layout = Run { records: rest, taken: 0, first: None };
+            let _nested = Nested::enter();
+            match self.core.reserve_slow(&mut layout) {
+                Ok(grant) => {
+                    let taken = layout.taken;
+                    let (now, later) = rest.split_at(taken);
+                    self.store_run(grant, now, layout.first.unwrap_or(RecordHeader::Compact));
+                    recorded += taken;
+                    rest = later;
+                }
+                Err(WriteError::Closed) => return Err(WriteError::Closed),
+                // One record is lost and counted; the next one may fit.
+                Err(WriteError::Lost(_)) => rest = &rest[1..],
+            }
+        }
+        Ok(recorded)
+    }
+
+    fn store_run(&mut self, grant: Grant, records: &[GivenRecord<'_>], first: RecordHeader) {
+        let to = self.core.address(&grant);
+        // The grant's time is the first record's, or the stream's last one, if that is later.
+        let (mut at, mut time, mut last) = (0, grant.time(), None);
+        for record in records {
+            if record.time < time {
+                self.core.raised.fetch_add(1, Ordering::Relaxed);
+            }
+            time = time.max(record.time);
+            let header = match last {
+                None => first,
+                Some(_) => RecordHeader::choose(record.class, time, last),
+            };
+            last = Some(time);
+            let (size, payload) = (header.size() as usize, record.payload);
+            // In every build: what follows leans on it.
+            assert!((at + size + payload.len()) as u64 <= grant.len(), "measured as written");
+            // SAFETY: just checked against the grant, which is exclusive until its commit.
+            unsafe {
+                put_header(to.add(at), header, record.class.number(), time);
+                at += size;
+                ptr::copy_nonoverlapping(payload.as_ptr(), to.add(at), payload.len());
+            }
+            at += payload.len();
+        }
+        debug_assert_eq!(at as u64, grant.len());
+        self.core.commit(grant);
+    }
+
+    /// Leaves the part-filled sub-buffer.
+    pub fn switch(&self) {
+        self.core.switch();
+    }
+}
+
+/// The layout of a run of given records: as many as fit.
+struct Run<'a> {
+    records: &'a [GivenRecord<'a>],
+    taken: usize,
+    first: Option<RecordHeader>,
+}
+
+impl Layout for Run<'_> {
+    fn now(&mut self) -> u64 {
+        self.records[0].time
+    }
+    fn measure(&mut self, now: u64, last: Option<u64>, room: u64) -> Measure {
+        let (mut size, mut time, mut before) = (0, now, last);
+        self.taken = 0;
+        for record in self.records {
+            time = time.max(record.time);
+            let header = RecordHeader::choose(record.class, time, before);
+            let more = u64::from(header.size()) + record.payload.len() as u64;
+            if self.taken > 0 && size + more > room {
+                break;
+            }
+            if self.taken == 0 {
+                self.first = Some(header);
+            }
+            size += more;
+            self.taken += 1;
+            before = Some(time);
+            // The counter of records in `committed` has 24 bits for a whole sub-buffer.
+            if size >= room {
+                break;
+            }
+        }
+        // `time` may have moved on with a record that did not fit any more.
+        let end = before.unwrap_or(now);
+        Measure { size, records: self.taken as u32, end }
+    }
+}

@@ -1,0 +1,116 @@
+//! A delivered sub-buffer in its reader's hands.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::reader::usable;
+use super::{Memories, StreamCore, lock};
+use crate::backend::StreamInfo;
+use crate::frontend::{MemoryIndex, PacketFacts};
+use crate::memory::{Memory, ReadMemory};
+use crate::packet;
+
+/// A delivered sub-buffer, given by value: whoever has it has the memory.
+///
+/// Dropped, it is put back, in any order: its place in the ring has been free since it was
+/// taken. Dropped without [`Packet::written`], it counts as failed.
+pub struct Packet<M: Memory> {
+    /// `None` only while it is dropped.
+    pub(super) memory: Option<M>,
+    pub(super) index: MemoryIndex,
+    pub(super) facts: PacketFacts,
+    pub(super) core: Arc<StreamCore>,
+    pub(super) memories: Arc<Memories<M>>,
+    pub(super) written: Option<u64>,
+}
+
+impl<M: Memory> Packet<M> {
+    /// What its header says.
+    #[must_use]
+    pub fn facts(&self) -> &PacketFacts {
+        &self.facts
+    }
+    /// Its stream.
+    #[must_use]
+    pub fn stream(&self) -> &Arc<StreamInfo> {
+        &self.core.info
+    }
+    /// Bytes that it takes in a trace: the content rounded up to 8.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        packet::packet_size(self.facts.content) as usize
+    }
+    /// Its memory; `None` cannot be seen from outside.
+    pub fn memory(&self) -> Option<&M> {
+        self.memory.as_ref()
+    }
+    /// Its memory, to unmap and map again. At put it must be ready again, and of the same
+    /// length; else it is retired and another one is made.
+    pub fn memory_mut(&mut self) -> Option<&mut M> {
+        self.memory.as_mut()
+    }
+    /// It is where it belongs: counts it as written, with the bytes that it took there.
+    pub fn written(mut self, bytes: u64) {
+        self.written = Some(bytes);
+    }
+}
+
+impl<M: ReadMemory> Packet<M> {
+    /// Header and content, rounded up to 8 bytes: what a trace file holds.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        let Some((base, len)) = self.memory.as_ref().and_then(|m| Some((m.base()?, m.len())))
+        else {
+            return &[];
+        };
+        let size = self.size().min(len);
+        // SAFETY: the exchange made the memory this packet's own: no writer stores into it
+        // before it is put, which takes the packet by value and so ends this borrow.
+        // `ReadMemory` promises that its bytes are initialised and may be read.
+        unsafe { std::slice::from_raw_parts(base.as_ptr(), size) }
+    }
+}
+
+impl<M: Memory> Drop for Packet<M> {
+    fn drop(&mut self) {
+        let counts = &self.core.counts;
+        if let Some(bytes) = self.written {
+            counts.packets.fetch_add(1, Ordering::Relaxed);
+            counts.records.fetch_add(self.facts.records, Ordering::Relaxed);
+            counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+        } else {
+            counts.failed.fetch_add(1, Ordering::Relaxed);
+            counts.failed_records.fetch_add(self.facts.records, Ordering::Relaxed);
+        }
+        // put
+        let memory = self.memory.take();
+        let base = memory.as_ref().and_then(|m| usable(m, self.core.frontend.geometry()));
+        match (memory, base) {
+            (Some(memory), Some(base)) => {
+                // Before the index is spare again: who finds it there finds the base. The
+                // lock below releases it to the reader, whose exchange hands it to writers.
+                self.core.bases[self.index.get()].store(base, Ordering::Relaxed);
+                *lock(&self.memories.slots[self.index.get()]) = Some(memory);
+                let mut spare = lock(&self.memories.spare);
+                let none = spare.ready.is_empty();
+                spare.ready.push(self.index);
+                drop(spare);
+                if none {
+                    // The reader may wait for a memory; elsewhere it does not wait for a put.
+                    self.core.reader.wake();
+                }
+            }
+            // Retired: not ready or another length. The reader makes another one.
+            _ => {
+                lock(&self.memories.spare).empty.push(self.index);
+                self.core.reader.wake();
+            }
+        }
+    }
+}
+
+impl<M: Memory> std::fmt::Debug for Packet<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packet").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
