@@ -8,10 +8,11 @@ use rbpipe_backends::{Heap, HeapMemory};
 use rbpipe_core::backend::{
     Backend, BackendError, ChannelPlan, Context, Identity, Output, StreamInfo,
 };
-use rbpipe_core::memory::{Memory, ReadMemory};
+use rbpipe_core::memory::{Memory, Publish, ReadMemory};
 use rbpipe_core::stream::Packet;
 
-/// Heap memory that its holder can make "not ready", as an unmapped GPU buffer is.
+/// Heap memory that is treated as write-combining, and that its holder can make "not ready":
+/// as a mapped GPU buffer is.
 pub struct Loan {
     memory: HeapMemory,
     /// False: there is nothing mapped.
@@ -20,6 +21,7 @@ pub struct Loan {
 
 // SAFETY: as `HeapMemory`, whose address it gives or none.
 unsafe impl Memory for Loan {
+    const PUBLISH: Publish = Publish::Fence;
     fn base(&self) -> Option<std::ptr::NonNull<u8>> {
         self.memory.base().filter(|_| self.ready)
     }
