@@ -47,9 +47,15 @@ pub enum Command {
     /// Check a configuration without opening anything
     Check(ConfigArgs),
     /// What this build can write to; with a name, its keys
-    Backends { name: Option<String> },
+    Backends {
+        /// A backend's type: prints its keys, as a table to be pasted
+        name: Option<String>,
+    },
     /// Where this build can read from; with a name, its keys
-    Sources { name: Option<String> },
+    Sources {
+        /// A source's type: prints its keys, as a table to be pasted
+        name: Option<String>,
+    },
     /// Print a trace, its streams merged by time
     Read(crate::read::ReadArgs),
     /// Make a trace whole that a killed pipeline left

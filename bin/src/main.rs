@@ -18,6 +18,7 @@ mod walk;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -27,6 +28,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use cli::{Cli, Command, ConfigArgs, RunArgs};
 use sources::{Source, VisitSource};
 use status::say;
+use tracing_subscriber::EnvFilter;
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -41,10 +43,7 @@ fn main() -> ExitCode {
         .without_time()
         // It would tell stderr that stderr cannot be written, and panic.
         .log_internal_errors(false)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("RBPIPE_LOG")
-                .unwrap_or_else(|_| "info".into()),
-        )
+        .with_env_filter(log_filter())
         .init();
     let code = match cli.command {
         None => run(&cli.run),
@@ -60,6 +59,18 @@ fn main() -> ExitCode {
         Some(Command::Recover(args)) => done(recover::run(&args)),
     };
     ExitCode::from(code)
+}
+
+/// What of the log is shown: `RBPIPE_LOG=debug`, `error`, ….
+fn log_filter() -> EnvFilter {
+    let wanted = std::env::var("RBPIPE_LOG").unwrap_or_default();
+    if wanted.is_empty() {
+        return "info".into();
+    }
+    EnvFilter::try_new(&wanted).unwrap_or_else(|e| {
+        say!("rbpipe: RBPIPE_LOG={wanted}: {e}; `error`, `warn`, `info` and `debug` are accepted");
+        "info".into()
+    })
 }
 
 /// A trace has a file for each stream, and there may be more streams than the usual limit.
@@ -119,6 +130,10 @@ fn run(args: &RunArgs) -> u8 {
             return USAGE;
         }
     };
+    if args.report.as_ref().is_some_and(|report| is_same(report, path)) {
+        say!("rbpipe: {}: the report would replace the configuration", path.display());
+        return USAGE;
+    }
     // Before anything is recorded: an old report must not pass for this one's, and a place that
     // cannot be written is better known now than in a week.
     let report = match args.report.as_ref().map(|path| (path, File::create(path))) {
@@ -131,7 +146,7 @@ fn run(args: &RunArgs) -> u8 {
     };
     let name = config.name.clone();
     let ended = walk::run(config).unwrap_or_else(|e| walk::Ended::nothing(name, e));
-    let mut failed = !ended.errors.is_empty();
+    let mut failed = ended.failed;
     // The report first: it is for programs, which may not have got anything else.
     if let Some((path, mut file)) = report {
         let text = format!("{:#}\n", report::json(&ended));
@@ -149,6 +164,14 @@ fn run(args: &RunArgs) -> u8 {
     if failed { FAILED } else { 0 }
 }
 
+/// Whether two paths are one file.
+fn is_same(a: &Path, b: &Path) -> bool {
+    match (std::fs::canonicalize(a), std::fs::canonicalize(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}
+
 fn check(args: &ConfigArgs) -> u8 {
     match config::read(&args.config, &args.set) {
         Ok((config, warnings)) => {
@@ -156,10 +179,10 @@ fn check(args: &ConfigArgs) -> u8 {
                 status::tell(&w.for_stderr());
             }
             say!(
-                "{}: fine: {} sources, {} channels",
+                "{}: fine: {}, {}",
                 args.config.display(),
-                config.sources.len(),
-                config.channels.len()
+                status::count(config.sources.len() as u64, "source"),
+                status::count(config.channels.len() as u64, "channel")
             );
             0
         }

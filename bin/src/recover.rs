@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 
 use crate::read::{self, StreamReader};
-use crate::status::say;
+use crate::status::{count, say};
 
 /// Arguments of `rbpipe recover`.
 #[derive(Debug, Args)]
@@ -49,13 +49,16 @@ pub fn run(args: &RecoverArgs) -> anyhow::Result<()> {
         // Up to here all is whole, records included.
         let mut whole = 0;
         while s.next_packet() {
-            while s.next_record().is_some() {
-                events += 1;
+            let mut here = 0;
+            while let Some(record) = s.next_record() {
+                here += u64::from(record.class.is_some());
             }
             if s.damage.is_some() {
                 break;
             }
-            packets += 1;
+            events += here;
+            // A stream begins with an empty packet: no data.
+            packets += u64::from(s.header().is_some_and(|h| h.sequence > 0));
             whole = s.next;
         }
         if let Some(damage) = &s.damage {
@@ -71,6 +74,6 @@ pub fn run(args: &RecoverArgs) -> anyhow::Result<()> {
         };
         copy().with_context(|| format!("{to}: {} cannot be written", name.to_string_lossy()))?;
     }
-    say!("rbpipe recover: {to}: {packets} packets, {events} events");
+    say!("rbpipe recover: {to}: {}, {}", count(packets, "packet"), count(events, "event"));
     Ok(())
 }

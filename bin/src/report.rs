@@ -7,7 +7,7 @@ use rbpipe_core::channel::StreamReport;
 use rbpipe_core::stream::StreamBooks;
 use serde_json::{Map, Value, json};
 
-use crate::status::short;
+use crate::status::{count, short};
 use crate::walk::{Ended, source_counts};
 
 /// The report's form, fixed by the contract: other people's scripts lean on it.
@@ -89,6 +89,8 @@ pub fn sum(streams: &[StreamReport]) -> StreamBooks {
         out.failed += b.failed;
         out.failed_records += b.failed_records;
         out.raised += b.raised;
+        out.underway.0 += b.underway.0;
+        out.underway.1 += b.underway.1;
     }
     out
 }
@@ -102,11 +104,11 @@ pub fn summary(ended: &Ended) -> String {
         let b = sum(&c.monitor.streams());
         let _ = write!(
             out,
-            "  channel {}: {} events recorded ({}B, {} packets)",
+            "  channel {}: {} recorded ({}B, {})",
             c.name,
-            b.engine.recorded,
+            count(b.engine.recorded, "event"),
             short(b.bytes as f64),
-            b.packets
+            count(b.packets, "packet")
         );
         for (n, what) in [
             (b.engine.full, "lost because the ring was full"),
@@ -121,7 +123,8 @@ pub fn summary(ended: &Ended) -> String {
                 let _ = write!(out, ", {n} {what}");
             }
         }
-        if b.engine.full + b.engine.wrap + b.engine.too_big + b.failed_records == 0 {
+        let e = &b.engine;
+        if e.full + e.wrap + e.too_big + e.aborted + b.overwritten() + b.failed_records == 0 {
             out.push_str(", none lost");
         }
         out.push('\n');

@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use rustix::termios::tcgetwinsize;
+
 use crate::walk::Running;
 
 /// Whether a status line stands on stderr at the moment.
@@ -21,17 +23,22 @@ impl StatusLine {
         Self { terminal: io::stderr().is_terminal(), last: None }
     }
 
+    /// Whether there is somebody to show it to.
+    pub fn is_shown(&self) -> bool {
+        self.terminal
+    }
+
     /// Events/s, bytes/s, lost, fill of the fullest stream.
     pub fn show(&mut self, channels: &[Running]) {
-        if !self.terminal {
-            return;
-        }
         let (mut recorded, mut bytes, mut lost, mut fill) = (0u64, 0u64, 0u64, 0.0f64);
         for c in channels {
             for s in c.monitor.streams() {
-                recorded += s.books.engine.recorded;
-                bytes += s.books.bytes;
-                lost += s.books.engine.full + s.books.engine.wrap + s.books.engine.too_big;
+                // With what is not delivered yet: packets come in bursts, events do not.
+                let (records, more) = s.books.underway;
+                recorded += s.books.engine.recorded + records;
+                bytes += s.books.bytes + more;
+                let e = &s.books.engine;
+                lost += e.full + e.wrap + e.too_big + s.books.failed_records;
             }
             let (used, of) = c.monitor.fullest();
             fill = fill.max(used.min(of) as f64 / of.max(1) as f64);
@@ -40,13 +47,16 @@ impl StatusLine {
         if let Some((then, recorded_then, bytes_then)) = self.last {
             let seconds = now.duration_since(then).as_secs_f64().max(1e-3);
             let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
-            let line = format!(
-                "\r\x1b[K{} events/s  {}B/s  lost {lost}  fill {:.0} %",
+            let mut line = format!(
+                "{} events/s  {}B/s  lost {lost}  fill {:.0} %",
                 short(rate(recorded, recorded_then)),
                 short(rate(bytes, bytes_then)),
                 fill * 100.0
             );
-            tell(&line);
+            // A line that wraps could not be taken away again.
+            let width = tcgetwinsize(io::stderr()).map_or(80, |size| size.ws_col.max(1));
+            line.truncate(usize::from(width) - 1);
+            tell(&format!("\r\x1b[K{line}"));
             SHOWN.store(true, Ordering::Relaxed);
         }
         self.last = Some((now, recorded, bytes));
@@ -94,6 +104,11 @@ impl Write for LogWriter {
         let _ = io::stderr().flush();
         Ok(())
     }
+}
+
+/// "1 packet", "2 packets".
+pub fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// 1234567 as "1.2 M".

@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,11 +16,11 @@ use rbpipe_core::backend::{Backend, Context, Visit};
 use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Writer};
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ChannelConfig, PipelineConfig, SourceConfig};
 use crate::sources::{self, Channels, Counts, Source, Stop, VisitSource};
-use crate::status::StatusLine;
+use crate::status::{StatusLine, count};
 
 /// A channel that runs.
 pub struct Running {
@@ -46,11 +46,14 @@ pub struct RunningSource {
     /// What it counted.
     pub counts: Arc<Counts>,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
+    /// Set when it has come to its end.
+    over: Arc<AtomicBool>,
 }
 
 impl RunningSource {
     fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|t| !t.is_finished())
+        // Acquire: with the Release in `Start`.
+        !self.over.load(Ordering::Acquire)
     }
 }
 
@@ -64,7 +67,9 @@ pub struct Ended {
     pub channels: Vec<Running>,
     /// Its sources.
     pub sources: Vec<RunningSource>,
-    /// What went wrong; empty: nothing.
+    /// Something went wrong.
+    pub failed: bool,
+    /// What of it has not been said yet.
     pub errors: Vec<anyhow::Error>,
     /// Answers the second SIGINT for as long as there is something left to say or write.
     _runtime: Option<tokio::runtime::Runtime>,
@@ -74,7 +79,7 @@ impl Ended {
     /// Nothing has been recorded, because of this.
     pub fn nothing(name: String, error: anyhow::Error) -> Self {
         let (channels, sources, errors) = (Vec::new(), Vec::new(), vec![error]);
-        Self { name, seconds: 0.0, channels, sources, errors, _runtime: None }
+        Self { name, seconds: 0.0, channels, sources, failed: true, errors, _runtime: None }
     }
 }
 
@@ -89,9 +94,9 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let signals = {
+    let asked = {
         let _runtime = runtime.enter();
-        Signals::new().context("cannot listen for signals")?
+        Asked::listen().context("cannot listen for signals")?
     };
     let context = Context::new(config.name.clone());
     let mut opened = Vec::new();
@@ -104,6 +109,9 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
     for (start, name) in opened {
         channels.push(start().with_context(|| format!("channel {name}"))?);
     }
+    if asked.is_asked() {
+        return Err(anyhow!("interrupted before anything was recorded"));
+    }
     // Its time runs from here: opening (a ring that is mapped in, a slow device) is not in it.
     let begin = Instant::now();
     let stop = Stop::default();
@@ -114,7 +122,7 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         .map(|s| start(s, &channels, &stop, &ended))
         .collect::<anyhow::Result<_>>()?;
     let end = config.duration.map(|d| begin + d);
-    runtime.block_on(wait(signals, &channels, &sources, end, &ended));
+    runtime.block_on(wait(&asked, &channels, &sources, end, &ended));
     let mut ended = finish(config.name, begin, channels, sources, &stop, config.stop_timeout);
     ended._runtime = Some(runtime);
     Ok(ended)
@@ -172,6 +180,7 @@ fn begin<B: Backend>(
     let look_with = backend.look_with();
     let (name, mode) = (options.plan.name.clone(), options.plan.mode);
     let opened = Channel::open(options, backend)?;
+    tracing::debug!("channel {name}: {} mode into {}", mode.name(), B::TYPE);
     let (monitor, writer) = (opened.monitor(), opened.writer());
     let control = Control::new(opened.waker());
     let (asked, of) = (control.clone(), name.clone());
@@ -201,6 +210,7 @@ struct Start<'a> {
     to: Channels,
     stop: &'a Stop,
     ended: &'a Arc<tokio::sync::Notify>,
+    over: Arc<AtomicBool>,
     thread: Option<anyhow::Result<JoinHandle<anyhow::Result<()>>>>,
 }
 
@@ -214,17 +224,19 @@ fn start(
     let counts = Arc::new(Counts::default());
     let writers = config.channels.iter().map(|c| channels[*c].writer.clone()).collect();
     let to = Channels { writers, counts: Arc::clone(&counts) };
-    let mut start = Start { config: Some(config), to, stop, ended, thread: None };
+    let over = Arc::new(AtomicBool::new(false));
+    let mut start =
+        Start { config: Some(config), to, stop, ended, over: Arc::clone(&over), thread: None };
     sources::for_each(&mut start);
     let thread = start.thread.unwrap_or_else(|| Err(anyhow!("its type is not in this build")));
-    Ok(RunningSource { counts, thread: Some(thread.with_context(|| name.clone())?), name })
+    Ok(RunningSource { counts, thread: Some(thread.with_context(|| name.clone())?), over, name })
 }
 
 impl VisitSource for Start<'_> {
     fn visit<S: Source>(&mut self) {
         let Some(source) = self.config.take_if(|c| c.type_name == S::TYPE) else { return };
         let (to, stop, ended) = (self.to.clone(), self.stop.clone(), Arc::clone(self.ended));
-        let name = source.name;
+        let (name, over) = (source.name, Arc::clone(&self.over));
         self.thread = Some(own::<S::Config>(source.config).and_then(|config| {
             thread::Builder::new()
                 .name(format!("source {name}"))
@@ -234,9 +246,11 @@ impl VisitSource for Start<'_> {
                         Ok(result) => result.with_context(|| format!("source {name}")),
                         Err(_) => Err(anyhow!("source {name}: it failed badly (a panic)")),
                     };
-                    if let Err(e) = &result {
-                        tracing::error!("{e:#}; the rest of the pipeline goes on");
+                    match &result {
+                        Ok(()) => tracing::debug!("source {name}: has ended"),
+                        Err(e) => tracing::error!("{e:#}"),
                     }
+                    over.store(true, Ordering::Release);
                     ended.notify_one();
                     result
                 })
@@ -249,7 +263,7 @@ impl VisitSource for Start<'_> {
 
 /// Waits for the end: all sources have ended, time is up, or a signal.
 async fn wait(
-    mut signals: Signals,
+    asked: &Asked,
     channels: &[Running],
     sources: &[RunningSource],
     end: Option<Instant>,
@@ -266,41 +280,55 @@ async fn wait(
         };
         tokio::select! {
             () = time_is_up => break,
-            _ = signals.interrupt.recv() => break,
-            _ = signals.terminate.recv() => break,
+            () = asked.notify.notified() => break,
             () = ended.notified() => {}
-            _ = tick.tick() => status.show(channels),
+            _ = tick.tick(), if status.is_shown() => status.show(channels),
         }
         if !sources.iter().any(RunningSource::is_running) {
             break;
         }
     }
     status.clear();
-    // It ends. Who cannot wait for that asks once more.
-    tokio::spawn(async move {
-        if signals.interrupt.recv().await.is_some() {
-            std::process::exit(130);
-        }
-    });
+    // Whoever interrupts from here on cannot wait for the end.
+    asked.asked.store(true, Ordering::Relaxed);
 }
 
-/// The signals that the program answers, from its first step on.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    /// A file that grows beyond the process's limit is an output that fails, like a full
-    /// disk: taken, the signal ends nobody, and the write says why.
-    _file_size: Signal,
+/// Whether a signal asked the program to end. A second SIGINT ends it at once, from its first
+/// step to its last.
+#[derive(Default)]
+struct Asked {
+    asked: Arc<AtomicBool>,
+    notify: Arc<tokio::sync::Notify>,
 }
 
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            _file_size: signal(file_size)?,
-        })
+impl Asked {
+    fn listen() -> std::io::Result<Self> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        // A file that grows beyond the process's limit is an output that fails, like a full
+        // disk: taken, the signal ends nobody, and the write says why.
+        let file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+        let this = Self::default();
+        let (asked, notify) = (Arc::clone(&this.asked), Arc::clone(&this.notify));
+        tokio::spawn(async move {
+            let _file_size = file_size;
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {
+                        if asked.swap(true, Ordering::Relaxed) {
+                            std::process::exit(130);
+                        }
+                    }
+                    _ = terminate.recv() => asked.store(true, Ordering::Relaxed),
+                }
+                notify.notify_one();
+            }
+        });
+        Ok(this)
+    }
+
+    fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
@@ -314,7 +342,7 @@ fn finish(
     stop: &Stop,
     stop_timeout: Duration,
 ) -> Ended {
-    let mut errors = Vec::new();
+    let (mut failed, mut errors) = (false, Vec::new());
     stop.stop();
     wait_for(&sources, stop_timeout);
     for c in &channels {
@@ -327,25 +355,23 @@ fn finish(
         if s.is_running() {
             tracing::warn!("source {}: does not end when it is told to; it is left behind", s.name);
         } else {
-            // Said when it happened; kept for the exit code.
-            join(s.thread.take(), &mut errors);
+            // Said when it happened.
+            failed |= join(s.thread.take()).is_err();
         }
     }
     for c in &mut channels {
-        let before = errors.len();
-        join(c.drain.take(), &mut errors);
-        for e in &errors[before..] {
-            tracing::error!("{e:#}");
-        }
+        errors.extend(join(c.drain.take()).err());
     }
     for c in &channels {
-        let failed: u64 = c.monitor.streams().iter().map(|s| s.books.failed).sum();
-        if failed > 0 {
-            errors.push(anyhow!("channel {}: {failed} packets could not be written", c.name));
+        let packets: u64 = c.monitor.streams().iter().map(|s| s.books.failed).sum();
+        if packets > 0 {
+            let packets = count(packets, "packet");
+            errors.push(anyhow!("channel {}: {packets} could not be written", c.name));
         }
     }
+    failed |= !errors.is_empty();
     let seconds = begin.elapsed().as_secs_f64();
-    Ended { name, seconds, channels, sources, errors, _runtime: None }
+    Ended { name, seconds, channels, sources, failed, errors, _runtime: None }
 }
 
 /// Waits until all sources have ended, but not for ever.
@@ -356,11 +382,11 @@ fn wait_for(sources: &[RunningSource], at_most: Duration) {
     }
 }
 
-fn join(thread: Option<JoinHandle<anyhow::Result<()>>>, errors: &mut Vec<anyhow::Error>) {
+fn join(thread: Option<JoinHandle<anyhow::Result<()>>>) -> anyhow::Result<()> {
     match thread.map(JoinHandle::join) {
-        Some(Ok(Err(e))) => errors.push(e),
-        Some(Err(_)) => errors.push(anyhow!("a thread failed badly (a panic)")),
-        Some(Ok(Ok(()))) | None => {}
+        Some(Ok(result)) => result,
+        Some(Err(_)) => Err(anyhow!("a thread failed badly (a panic)")),
+        None => Ok(()),
     }
 }
 

@@ -151,13 +151,11 @@ pub trait Backend: Sized + Send + 'static {
     /// What becomes of packets.
     type Output: Output<Self::Memory>;
 
-    /// Checks what the types of the configuration cannot say. Opens nothing.
-    ///
-    /// # Errors
-    /// The first key that cannot be meant.
-    fn check(config: &Self::Config, plan: &ChannelPlan) -> Result<(), ConfigProblem> {
+    /// Checks what the types of the configuration cannot say: each key that cannot be meant.
+    /// Opens nothing.
+    fn check(config: &Self::Config, plan: &ChannelPlan) -> Vec<ConfigProblem> {
         let _ = (config, plan);
-        Ok(())
+        Vec::new()
     }
     /// Opens the device. Called once the whole configuration has been checked, and before any
     /// backend of the pipeline makes its output: what cannot be taken back (an old trace that

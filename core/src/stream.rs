@@ -91,6 +91,8 @@ pub struct StreamBooks {
     pub failed_records: u64,
     /// Given timestamps that went back and were raised.
     pub raised: u64,
+    /// Records and bytes committed and not delivered yet: for a live display.
+    pub underway: (u64, u64),
 }
 
 impl StreamBooks {
@@ -159,6 +161,7 @@ impl StreamCore {
             failed: load(&self.counts.failed),
             failed_records: load(&self.counts.failed_records),
             raised: load(&self.raised),
+            underway: self.frontend.underway(),
         }
     }
 

@@ -33,7 +33,8 @@ pub(super) const SETTLE: Duration = Duration::from_millis(20);
 /// A trace directory, shared by the channels that write into it.
 pub(super) struct Directory {
     path: PathBuf,
-    overwrite: bool,
+    /// The path as it was first written in the configuration.
+    shown: PathBuf,
     uuid: [u8; 16],
     name: String,
     clock_offset: u64,
@@ -48,6 +49,8 @@ struct State {
     generation: u64,
     /// Held for as long as it is written: see [`lock`].
     lock: Option<fs::File>,
+    /// All channels so far replace what is there.
+    overwrite: bool,
     /// What was in it is gone, and it has metadata of ours.
     begun: bool,
     channels: Vec<Member>,
@@ -80,28 +83,33 @@ pub(super) fn find(path: &Path) -> Result<PathBuf, BackendError> {
 }
 
 impl Directory {
-    /// Looks whether `path` (see [`find`]) may be written into: an empty directory, or with
-    /// `overwrite` one that holds a trace of rbpipe's which nobody writes just now. Changes
-    /// nothing.
+    /// The directory at `path` (see [`find`]), locked. Changes nothing in it.
     pub(super) fn open(
         path: &Path,
-        overwrite: bool,
+        shown: PathBuf,
         context: &Context,
     ) -> Result<Self, BackendError> {
         let lock = lock(path)?;
-        examine(path, overwrite)?;
         let mut uuid = [0; 16];
         random(&mut uuid).map_err(|e| BackendError::io("no random bytes for a uuid", e))?;
         uuid[6] = uuid[6] & 0x0f | 0x40; // RFC 4122, version 4
         uuid[8] = uuid[8] & 0x3f | 0x80;
+        let state = State { id: identity(path), lock, overwrite: true, ..State::default() };
         Ok(Self {
             path: path.to_owned(),
-            overwrite,
+            shown,
             uuid,
             name: context.pipeline.clone(),
             clock_offset: context.clock_offset,
-            state: Mutex::new(State { id: identity(path), lock, ..State::default() }),
+            state: Mutex::new(state),
         })
+    }
+
+    /// Whether a channel may write into it: it is empty, or, with `overwrite`, holds a trace
+    /// of rbpipe's. It is replaced only if all channels that share it say so.
+    pub(super) fn may_write(&self, overwrite: bool) -> Result<(), BackendError> {
+        self.state().overwrite &= overwrite;
+        examine(&self.path, overwrite).map(|_| ())
     }
 
     /// Removes the trace that is there, and begins this one. Once for all channels, and only
@@ -111,7 +119,7 @@ impl Directory {
         if state.begun {
             return Ok(());
         }
-        let mut entries = examine(&self.path, self.overwrite)?;
+        let mut entries = examine(&self.path, state.overwrite)?;
         // Metadata last: until then the directory is recognised as ours.
         entries.sort_by_key(|e| e.file_name().is_some_and(|n| n == METADATA));
         let shown = self.path.display();
@@ -127,9 +135,9 @@ impl Directory {
         Ok(())
     }
 
-    /// Whether it replaces what is there.
-    pub(super) fn overwrite(&self) -> bool {
-        self.overwrite
+    /// The path as it was first written in the configuration.
+    pub(super) fn shown(&self) -> &Path {
+        &self.shown
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

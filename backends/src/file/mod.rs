@@ -12,7 +12,7 @@ mod directory;
 mod stream_file;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,8 +82,6 @@ pub struct File {
     heap: Heap,
     identity: Identity,
     directory: Arc<Directory>,
-    /// The path as it was written.
-    shown: PathBuf,
     sync: Sync,
     channel: String,
 }
@@ -95,7 +93,7 @@ impl Backend for File {
 # A CTF 1.8 trace directory: `rbpipe read PATH`, `babeltrace2 PATH`, Trace Compass.
 type = \"file\"
 path = \"trace\"          # the directory; channels with the same path make one trace
-overwrite = false       # true: replace what is there, but only if rbpipe wrote it
+overwrite = false       # true (in all of them): replace what is there, if rbpipe wrote it
 sync = \"never\"          # never | close | a time: force to the disk once in each \"1 s\"
 ";
     const READER_SUBBUFS: u32 = 4;
@@ -103,33 +101,27 @@ sync = \"never\"          # never | close | a time: force to the disk once in ea
     type Memory = HeapMemory;
     type Output = FileOutput;
 
-    fn check(config: &Config, _: &ChannelPlan) -> Result<(), ConfigProblem> {
+    fn check(config: &Config, _: &ChannelPlan) -> Vec<ConfigProblem> {
         let path = config.path.as_os_str().as_encoded_bytes();
         let message = match path {
             [] => "is empty: name the trace's directory".into(),
             _ if path.contains(&0) => "has a NUL in it, which no path can have".into(),
-            _ => return Ok(()),
+            _ => return Vec::new(),
         };
-        Err(ConfigProblem { key: "path", message })
+        vec![ConfigProblem { key: "path", message }]
     }
     fn open(config: Config, plan: &ChannelPlan, context: &Context) -> Result<Self, BackendError> {
         // By its one name: `t` and `./t` are one trace.
         let path = directory::find(&config.path)?;
         let key = format!("trace directory {}", path.display());
         let directory =
-            context.shared(&key, || Directory::open(&path, config.overwrite, context))?;
-        if directory.overwrite() != config.overwrite {
-            return Err(BackendError::new(format!(
-                "{}: channels that share a trace say different things of `overwrite`",
-                config.path.display()
-            )));
-        }
+            context.shared(&key, || Directory::open(&path, config.path.clone(), context))?;
+        directory.may_write(config.overwrite)?;
         let identity = directory.join(plan);
         Ok(Self {
             heap: Heap::default(),
             identity,
             directory,
-            shown: config.path,
             sync: config.sync,
             channel: plan.name.clone(),
         })
@@ -138,7 +130,7 @@ sync = \"never\"          # never | close | a time: force to the disk once in ea
         self.identity
     }
     fn look_with(&self) -> Vec<String> {
-        let path = self.shown.display();
+        let path = typed(self.directory.shown());
         vec![format!("rbpipe read {path}"), format!("babeltrace2 {path}")]
     }
     fn memory(&mut self, stream: &StreamInfo) -> Result<HeapMemory, BackendError> {
@@ -149,6 +141,19 @@ sync = \"never\"          # never | close | a time: force to the disk once in ea
         let pool = Pool::start(Arc::clone(&self.directory), self.channel.clone(), self.sync)?;
         Ok(FileOutput { pool })
     }
+}
+
+/// A path as it is typed in a shell.
+fn typed(path: &Path) -> String {
+    let mut text = path.display().to_string();
+    if text.starts_with('-') {
+        text.insert_str(0, "./");
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:=@%".contains(c);
+    if text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// The output: hands packets to the threads that write.

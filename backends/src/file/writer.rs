@@ -321,6 +321,12 @@ impl Shared {
         }
         if file.is_none() {
             let path = self.directory.path();
+            tracing::debug!(
+                "{}: channel {}: a file for stream {}",
+                path.display(),
+                self.channel,
+                info.id
+            );
             *file = Some(StreamFile::create(path, generation, &self.channel, info, begin)?);
         }
         file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())

@@ -84,6 +84,8 @@ pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Prob
     let mut problems = Vec::new();
     let config = parse(&shown, &text, &stem, sets, &mut texts, &mut problems);
     problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
+    // What is wrong in one place is told once: the first word about it.
+    problems.dedup_by(|b, a| a.span.is_some() && a.span == b.span);
     let failed = problems.iter().any(|p| !p.warning);
     if failed {
         // What is only worth a word may be the fault of what is wrong.
@@ -127,8 +129,9 @@ fn parse(
     let sources = root.value("source");
     finish_root(root, problems);
 
-    let mut channel_list = Vec::new();
+    let (mut channel_list, mut declared) = (Vec::new(), Vec::new());
     if let Some(t) = channels.and_then(|v| Table::from("channel", v, problems)) {
+        declared = t.names();
         for (name, t) in t.children(problems) {
             channel_list.push((name.clone(), channel(name.into_inner(), t, problems)));
         }
@@ -136,20 +139,24 @@ fn parse(
     let names: Vec<String> = channel_list.iter().map(|(n, _)| n.get_ref().clone()).collect();
     let mut used = vec![false; names.len()];
     let mut source_list = Vec::new();
-    let mut source_count = 0;
+    let (mut source_count, mut claimed) = (0, Vec::new());
     if let Some(t) = sources.and_then(|v| Table::from("source", v, problems)) {
         for (name, t) in t.children(problems) {
             source_count += 1;
-            source_list.extend(source(name.into_inner(), t, &names, &mut used, problems));
+            let name = name.into_inner();
+            let to = ChannelNames { names: &names, declared: &declared, used: &mut used };
+            source_list.extend(source(name, t, to, &mut claimed, problems));
         }
     }
-    if names.is_empty() {
+    // Only where nothing else is wrong: a channel or source that cannot be read is none, too.
+    let clean = problems.iter().all(|p| p.warning);
+    if names.is_empty() && clean {
         problems.push(Problem {
             help: "write [channel.NAME] and [channel.NAME.backend]".into(),
             ..Problem::whole(format!("{name}: there is no channel"))
         });
     }
-    if source_count == 0 {
+    if source_count == 0 && clean {
         problems.push(Problem {
             help: "write [source.NAME] with `type` and `channel`; `rbpipe sources` lists them"
                 .into(),
@@ -244,8 +251,8 @@ fn channel(name: String, mut t: Table<'_>, problems: &mut Vec<Problem>) -> Optio
     let kind = t.one_of("streams", &kinds, problems).unwrap_or(Kind::Cpu);
     let max = limited(&mut t, "max_streams", 64, 1..=4096, problems);
     let size = t.take::<Size>("subbuf_size", problems);
-    let count = t.take::<u32>("subbuf_count", problems);
-    let reader = t.take::<u32>("reader_subbufs", problems);
+    let count = t.take::<u64>("subbuf_count", problems);
+    let reader = t.take::<u64>("reader_subbufs", problems);
     let switch_timer = time(&mut t, "switch_timer", Duration::from_secs(1), problems);
     let read_timer = time(&mut t, "read_timer", Duration::from_millis(10), problems);
     let block_timeout = time(&mut t, "block_timeout", Duration::from_millis(100), problems);
@@ -296,16 +303,18 @@ fn channel(name: String, mut t: Table<'_>, problems: &mut Vec<Problem>) -> Optio
 fn geometry(
     path: &str,
     size: Option<Spanned<Size>>,
-    count: Option<Spanned<u32>>,
-    reader: Option<Spanned<u32>>,
+    count: Option<Spanned<u64>>,
+    reader: Option<Spanned<u64>>,
     problems: &mut Vec<Problem>,
 ) -> Option<Geometry> {
     const SIZE: u64 = 256 << 10;
     let (size_at, count_at) = (size.as_ref().map(Spanned::span), count.as_ref().map(Spanned::span));
     let reader_at = reader.as_ref().map(Spanned::span);
     let size = size.map_or(SIZE, |s| s.get_ref().0);
-    let count = count.map_or(8, Spanned::into_inner);
-    let reader = reader.map_or(2, Spanned::into_inner);
+    let (count, reader) =
+        (count.map_or(8, Spanned::into_inner), reader.map_or(2, Spanned::into_inner));
+    // What no u32 holds is out of range anyhow.
+    let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     let mut tell = |at: Option<Range<usize>>, e: GeometryError| {
         problems.push(Problem::at(at.unwrap_or(0..0), format!("[{path}]: {e}"), ""));
     };
@@ -313,15 +322,22 @@ fn geometry(
     let mut valid = true;
     for (at, result) in [
         (size_at, Geometry::new(size, 2, 1, header)),
-        (count_at, Geometry::new(SIZE, count, 1, header)),
-        (reader_at, Geometry::new(SIZE, 2, reader, header)),
+        (
+            count_at,
+            Geometry::new(SIZE, small(count), 1, header).map_err(|_| GeometryError::Count(count)),
+        ),
+        (
+            reader_at,
+            Geometry::new(SIZE, 2, small(reader), header)
+                .map_err(|_| GeometryError::ReaderSubbufs(reader)),
+        ),
     ] {
         if let Err(e) = result {
             tell(at, e);
             valid = false;
         }
     }
-    valid.then(|| Geometry::new(size, count, reader, header).ok()).flatten()
+    valid.then(|| Geometry::new(size, small(count), small(reader), header).ok()).flatten()
 }
 
 /// A time whose zero means "none".
@@ -428,25 +444,31 @@ impl Visit for ChooseBackend<'_, '_> {
         }
         let (path, span, places) = (table.path.clone(), table.span.clone(), table.places());
         let config = table.rest::<B::Config>(self.problems).filter(|config| {
-            let checked = B::check(config, &self.plan);
-            told(checked, &path, span, &places, self.problems)
+            told(B::check(config, &self.plan), &path, span, &places, self.problems)
         });
         self.found = Some((B::TYPE, config.map(|c| Box::new(c) as Box<dyn Any + Send>)));
     }
 }
 
-/// Whether what types cannot say is right, too; if not, tells it at its key.
+/// Whether what types cannot say is right, too; if not, tells it at its keys.
 fn told(
-    checked: Result<(), ConfigProblem>,
+    wrong: Vec<ConfigProblem>,
     path: &str,
     table: Range<usize>,
     places: &[(String, Range<usize>)],
     problems: &mut Vec<Problem>,
 ) -> bool {
-    let Err(p) = checked else { return true };
-    let place = places.iter().find(|(k, _)| k == p.key).map_or(table, |(_, s)| s.clone());
-    problems.push(Problem::at(place, format!("`{path}.{}`: {}", p.key, p.message), ""));
-    false
+    let fine = wrong.is_empty();
+    for p in wrong {
+        let place = place(places, p.key).unwrap_or_else(|| table.clone());
+        problems.push(Problem::at(place, format!("`{path}.{}`: {}", p.key, p.message), ""));
+    }
+    fine
+}
+
+/// Where a key's value is.
+fn place(places: &[(String, Range<usize>)], key: &str) -> Option<Range<usize>> {
+    places.iter().find(|(k, _)| k == key).map(|(_, s)| s.clone())
 }
 
 // --- sources ------------------------------------------------------------------------
@@ -480,11 +502,21 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
+/// The channels that a source may name.
+struct ChannelNames<'a> {
+    /// Those that could be read, in their order.
+    names: &'a [String],
+    /// All, those with an error included: no reason to tell of them once more.
+    declared: &'a [String],
+    /// Whether a source writes into it.
+    used: &'a mut [bool],
+}
+
 fn source(
     name: String,
     mut t: Table<'_>,
-    channels: &[String],
-    used: &mut [bool],
+    to: ChannelNames<'_>,
+    claimed: &mut Vec<(String, String)>,
     problems: &mut Vec<Problem>,
 ) -> Option<SourceConfig> {
     let types: Vec<&str> = sources::types();
@@ -499,30 +531,32 @@ fn source(
         None => problems.push(Problem::at(
             span,
             format!("[{path}] needs `channel`"),
-            format!("`channel` = a channel's name: {}", channels.join(", ")),
+            format!("`channel` = a channel's name: {}", to.names.join(", ")),
         )),
         Some((span, names)) => {
             for wanted in names {
-                match channels.iter().position(|c| *c == wanted) {
+                match to.names.iter().position(|c| *c == wanted) {
                     Some(place) => {
-                        used[place] = true;
+                        to.used[place] = true;
                         if !places.contains(&place) {
                             places.push(place);
                         }
                     }
+                    None if to.declared.contains(&wanted) => {}
                     None => problems.push(Problem::at(
                         span.clone(),
                         format!("[{path}]: there is no channel {wanted:?}"),
                         suggest(
                             &wanted,
-                            channels.iter().map(String::as_str).filter(|c| !c.is_empty()),
+                            to.names.iter().map(String::as_str).filter(|c| !c.is_empty()),
                         ),
                     )),
                 }
             }
         }
     }
-    let mut choice = ChooseSource { table: Some(t), wanted: type_name?, found: None, problems };
+    let mut choice =
+        ChooseSource { table: Some(t), wanted: type_name?, claimed, found: None, problems };
     sources::for_each(&mut choice);
     let (type_name, config) = choice.found?;
     Some(SourceConfig { name, channels: places, type_name, config: config? })
@@ -531,6 +565,8 @@ fn source(
 struct ChooseSource<'i, 'p> {
     table: Option<Table<'i>>,
     wanted: String,
+    /// What sources before this one claimed, each with who did.
+    claimed: &'p mut Vec<(String, String)>,
     found: Option<(&'static str, Option<Box<dyn Any + Send>>)>,
     problems: &'p mut Vec<Problem>,
 }
@@ -544,7 +580,15 @@ impl VisitSource for ChooseSource<'_, '_> {
         let (path, span, places) = (table.path.clone(), table.span.clone(), table.places());
         let config = table
             .rest::<S::Config>(self.problems)
-            .filter(|config| told(S::check(config), &path, span, &places, self.problems));
+            .filter(|config| told(S::check(config), &path, span.clone(), &places, self.problems));
+        if let Some((key, what)) = config.as_ref().and_then(S::claims) {
+            if let Some((_, other)) = self.claimed.iter().find(|(w, _)| *w == what) {
+                let message = format!("`{path}.{key}`: `{other}` reads {what} already");
+                let at = place(&places, key).unwrap_or(span);
+                self.problems.push(Problem::at(at, message, "one source alone can have it"));
+            }
+            self.claimed.push((what, path));
+        }
         self.found = Some((S::TYPE, config.map(|c| Box::new(c) as Box<dyn Any + Send>)));
     }
 }

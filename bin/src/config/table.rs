@@ -32,10 +32,12 @@ impl<'i> Table<'i> {
         match value.into_inner() {
             DeValue::Table(entries) => Some(Self { path, span, entries, taken: Vec::new() }),
             other => {
+                let named =
+                    if matches!(path.as_str(), "source" | "channel") { ".NAME" } else { "" };
                 problems.push(Problem::at(
                     span,
                     format!("`{path}` is a table, not {}", kind(&other)),
-                    format!("write it as [{path}]"),
+                    format!("write it as [{path}{named}]"),
                 ));
                 None
             }
@@ -56,12 +58,12 @@ impl<'i> Table<'i> {
         problems: &mut Vec<Problem>,
     ) -> Option<Spanned<T>> {
         let value = self.value(key)?;
-        let span = value.span();
+        let (span, what) = (value.span(), kind(value.get_ref()));
         match T::deserialize(ValueDeserializer::from(value)) {
             Ok(v) => Some(Spanned::new(span, v)),
             Err(e) => {
                 let at = e.span().filter(|s| !s.is_empty()).unwrap_or(span);
-                problems.push(self.serde_problem(&format!("{}.{key}", self.path), &e, at));
+                problems.push(self.serde_problem(&format!("{}.{key}", self.path), &e, at, what));
                 None
             }
         }
@@ -74,16 +76,25 @@ impl<'i> Table<'i> {
         words: &[(&'static str, T)],
         problems: &mut Vec<Problem>,
     ) -> Option<T> {
-        let text = self.take::<String>(key, problems)?;
-        let found = words.iter().find(|(w, _)| w == text.get_ref()).map(|(_, t)| *t);
+        let value = self.value(key)?;
+        let span = value.span();
+        let accepted = |given: &str| suggest(given, words.iter().map(|(w, _)| *w));
+        let DeValue::String(text) = value.get_ref() else {
+            let message = format!("`{}.{key}` cannot be {}", self.path, kind(value.get_ref()));
+            problems.push(Problem::at(span, message, accepted("")));
+            return None;
+        };
+        let found = words.iter().find(|(w, _)| w == text).map(|(_, t)| *t);
         if found.is_none() {
-            problems.push(Problem::at(
-                text.span(),
-                format!("`{}.{key}` cannot be {:?}", self.path, text.get_ref()),
-                suggest(text.get_ref(), words.iter().map(|(w, _)| *w)),
-            ));
+            let message = format!("`{}.{key}` cannot be {text:?}", self.path);
+            problems.push(Problem::at(span, message, accepted(text)));
         }
         found
+    }
+
+    /// All keys in it.
+    pub fn names(&self) -> Vec<String> {
+        self.entries.keys().map(|k| k.get_ref().to_string()).collect()
     }
 
     /// The named tables in this one: `[source.NAME]`.
@@ -119,9 +130,9 @@ impl<'i> Table<'i> {
             let at = e.span().filter(|s| !s.is_empty()).unwrap_or_else(|| self.span.clone());
             let holds = |s: Range<usize>| s.start <= at.start && at.end <= s.end;
             let named = self.entries.iter().find(|(k, v)| holds(k.span()) || holds(v.span()));
-            if let Some(key) = named.map(|(k, _)| k.clone()) {
+            if let Some((key, what)) = named.map(|(k, v)| (k.clone(), kind(v.get_ref()))) {
                 let path = format!("{}.{}", self.path, key.get_ref());
-                problems.push(self.serde_problem(&path, &e, at));
+                problems.push(self.serde_problem(&path, &e, at, what));
                 self.entries.remove(&key);
                 wrong.push(key.get_ref().to_string());
                 continue;
@@ -129,7 +140,7 @@ impl<'i> Table<'i> {
             // Of the whole table: a key that is missing, unless it was there, and wrong.
             let missing = e.message().split('`').nth(1).unwrap_or_default();
             if !wrong.iter().any(|w| w == missing) {
-                problems.push(self.serde_problem(&self.path, &e, at));
+                problems.push(self.serde_problem(&self.path, &e, at, "a table"));
             }
             return None;
         }
@@ -152,8 +163,14 @@ impl<'i> Table<'i> {
     }
 
     /// serde's words, made ours: which table, what is accepted, what was meant. `path`: the
-    /// key's, or the table's where no key is to blame.
-    fn serde_problem(&self, path: &str, e: &toml::de::Error, span: Range<usize>) -> Problem {
+    /// key's, or the table's where no key is to blame; `what`: what kind of value stands there.
+    fn serde_problem(
+        &self,
+        path: &str,
+        e: &toml::de::Error,
+        span: Range<usize>,
+        what: &str,
+    ) -> Problem {
         let message = e.message();
         let mut quoted = message.split('`').skip(1).step_by(2);
         if message.starts_with("unknown field") {
@@ -176,13 +193,13 @@ impl<'i> Table<'i> {
             return Problem::at(span, format!("`{path}`: {message}"), "");
         };
         let given = match given {
-            "map" => "a table".into(),
-            "sequence" => "an array".into(),
+            // A date, too, is a map to serde.
+            "map" | "sequence" => what.to_owned(),
             value => format!("the {}", value.replace('`', "").replace(" as i128", "")),
         };
         let expected = match expected {
-            "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
-            "i8" | "i16" | "i32" | "i64" => "a whole number",
+            "u32" => "a whole number, 0 to 4294967295",
+            "u64" => "a whole number, 0 to 18446744073709551615",
             "path string" => "a string",
             "a boolean" => "true or false",
             other => other,
@@ -196,7 +213,10 @@ fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
         DeValue::String(_) => "a string",
-        _ => "a value",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "true or false",
     }
 }
 

@@ -11,6 +11,7 @@ fn errors(text: &str, sets: &[&str]) -> String {
     let (mut texts, mut list) = (Texts::default(), Vec::new());
     let config = parse("p.toml", text, "p", &sets, &mut texts, &mut list);
     list.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
+    list.dedup_by(|b, a| a.span.is_some() && a.span == b.span);
     list.retain(|p| !p.warning);
     assert!(config.is_none() || list.iter().any(|p| !p.warning), "it is broken: {text}");
     Problems { texts, list }.to_string()
@@ -63,6 +64,28 @@ fn broken_configurations_are_told_in_full() {
         (
             "several of a source",
             with("channel = \"c\"", "channel = []\nevents = -1\nwrtiers = 3"),
+            vec![],
+        ),
+        ("no mode", with("\"discard\"", "7"), vec![]),
+        ("huge count", with("mode = \"discard\"", "subbuf_count = 99999999999"), vec![]),
+        (
+            "huge seed",
+            with("channel = \"c\"", "channel = \"c\"\nseed = 99999999999999999999"),
+            vec![],
+        ),
+        ("a date", with("mode = \"discard\"", "switch_timer = 1979-05-27"), vec![]),
+        ("an array of tables", RIGHT.replace("[source.g]", "[[source]]"), vec![]),
+        ("no channel table", RIGHT.into(), vec!["channel.c=3"]),
+        (
+            "stdin twice",
+            format!(
+                "{RIGHT}\n[source.a]\ntype = \"lines\"\nfrom = \"stdin\"\nchannel = \"c\"\n[source.b]\ntype = \"lines\"\nfrom = \"stdin\"\nchannel = \"c\"\n"
+            ),
+            vec![],
+        ),
+        (
+            "several meanings",
+            with("channel = \"c\"", "channel = \"c\"\nwriters = 0\npayload = 99999999"),
             vec![],
         ),
         ("no sync", with("path = \"t\"", "path = \"t\"\nsync = \"often\""), vec![]),

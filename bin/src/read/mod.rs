@@ -52,7 +52,7 @@ pub enum Format {
 pub fn metadata(path: &Path) -> anyhow::Result<Metadata> {
     let shown = path.display();
     if path == Path::new("-") || path.is_file() {
-        bail!("{shown}: a trace is a directory; others are not read yet");
+        bail!("{shown}: is no directory; a trace is one");
     }
     let text = rbpipe_backends::file::read_metadata(path)
         .with_context(|| format!("{shown}: no trace here (no metadata)"))?;

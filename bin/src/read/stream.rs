@@ -107,7 +107,10 @@ impl<'m> StreamReader<'m> {
         let class_of = |id| metadata.streams.get(&id).map(|s| s.class);
         let header = PacketHeader::decode(&head[..n], class_of).map_err(|e| e.to_string())?;
         if header.packet_size > left {
-            return Err("a packet is not whole (the writer was killed, or the file was cut)".into());
+            return Err(
+                "a packet is not whole (it is being written just now, or its writer was killed)"
+                    .into(),
+            );
         }
         if header.content_size > LARGEST {
             return Err(format!("a packet of {} bytes is none of rbpipe's", header.content_size));

@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for Rate {
                 if (0.001..=1e9).contains(&v) {
                     Ok(Rate(Some(v)))
                 } else {
-                    Err(E::custom(format!("a rate is 0.001 to 1000000000 a second, not {v:e}")))
+                    Err(E::custom(format!("a rate is 0.001 to 1000000000 a second, not {v:?}")))
                 }
             }
             fn visit_i64<E: de::Error>(self, v: i64) -> Result<Rate, E> {
@@ -92,16 +92,17 @@ seed = 0
 ";
     type Config = Config;
 
-    fn check(config: &Config) -> Result<(), ConfigProblem> {
+    fn check(config: &Config) -> Vec<ConfigProblem> {
+        let mut problems = Vec::new();
         if !(1..=1024).contains(&config.writers) {
             let message = format!("1 to 1024 writers, not {}", config.writers);
-            return Err(ConfigProblem { key: "writers", message });
+            problems.push(ConfigProblem { key: "writers", message });
         }
         if config.payload > 64 << 20 {
             let message = "no sub-buffer holds more than 64 MiB".into();
-            return Err(ConfigProblem { key: "payload", message });
+            problems.push(ConfigProblem { key: "payload", message });
         }
-        Ok(())
+        problems
     }
 
     fn run(config: Config, to: &Channels, stop: &Stop) -> anyhow::Result<()> {

@@ -45,11 +45,11 @@ interval = \"100 ms\"
 ";
     type Config = Config;
 
-    fn check(config: &Config) -> Result<(), ConfigProblem> {
-        if config.interval.0 < Duration::from_millis(1) {
-            return Err(ConfigProblem { key: "interval", message: "at least \"1 ms\"".into() });
+    fn check(config: &Config) -> Vec<ConfigProblem> {
+        if config.interval.0 >= Duration::from_millis(1) {
+            return Vec::new();
         }
-        Ok(())
+        vec![ConfigProblem { key: "interval", message: "at least \"1 ms\"".into() }]
     }
 
     fn run(config: Config, to: &Channels, stop: &Stop) -> anyhow::Result<()> {
@@ -130,8 +130,12 @@ impl<'a> Looks<'a> {
         let load = self.had("/proc/loadavg", LoadAverage::current());
         if let (Some(load), Some(stat)) = (load, stat) {
             let since = self.since("load".into(), vec![stat.ctxt, stat.processes]);
-            self.payload.clear().f64(load.one.into()).f64(load.five.into());
-            self.payload.f64(load.fifteen.into()).u64(load.cur.into()).u64(load.max.into());
+            self.payload.clear();
+            for average in [load.one, load.five, load.fifteen] {
+                // The file has two digits; as binary32 they came with more.
+                self.payload.f64((f64::from(average) * 100.0).round() / 100.0);
+            }
+            self.payload.u64(load.cur.into()).u64(load.max.into());
             self.payload.u64(since[0]).u64(since[1]);
             self.record(record, |s| &s.load);
         }
@@ -151,6 +155,10 @@ impl<'a> Looks<'a> {
             self.record(record, |s| &s.memory);
         }
         for d in self.had("/proc/diskstats", procfs::diskstats()).unwrap_or_default() {
+            // Loop devices and the like that nothing was ever done with.
+            if d.reads + d.writes == 0 {
+                continue;
+            }
             // /proc/diskstats counts sectors of 512 bytes, whatever the device's are.
             let now = vec![
                 d.reads,
@@ -179,7 +187,9 @@ impl<'a> Looks<'a> {
 
     fn look_cpus(&mut self, stat: &KernelStats, record: bool) {
         let tick = 1_000_000_000 / procfs::ticks_per_second().max(1);
-        for (cpu, t) in stat.cpu_time.iter().enumerate() {
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+        let numbers = cpu_numbers(&online, stat.cpu_time.len());
+        for (cpu, t) in numbers.into_iter().zip(&stat.cpu_time) {
             let CpuTime { user, nice, system, idle, iowait, irq, softirq, steal, .. } = t;
             let values = [
                 *user,
@@ -193,7 +203,7 @@ impl<'a> Looks<'a> {
             ];
             let now = values.iter().map(|v| v * tick).collect();
             let since = self.since(format!("cpu {cpu}"), now);
-            self.payload.clear().u32(cpu as u32);
+            self.payload.clear().u32(cpu);
             self.put(&since);
             self.record(record, |s| &s.cpu);
         }
@@ -238,7 +248,7 @@ impl<'a> Looks<'a> {
             Err(e) => {
                 if !self.said.contains(&file) {
                     self.said.push(file);
-                    tracing::warn!("host: {file}: {e}; its events are left out");
+                    tracing::warn!("host: {file}: {e}; events that come from it are left out");
                 }
                 None
             }
@@ -246,9 +256,30 @@ impl<'a> Looks<'a> {
     }
 }
 
+/// The numbers of the CPUs whose times /proc/stat lists (procfs leaves them out): those that
+/// are online, as in "0-3,6". While one comes or goes the two files may differ: then 0, 1, ….
+fn cpu_numbers(online: &str, count: usize) -> Vec<u32> {
+    let ranges = online.trim().split(',').map_while(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse::<u32>().ok()?..=last.parse().ok()?)
+    });
+    let numbers: Vec<u32> = ranges.flatten().take(count + 1).collect();
+    if numbers.len() == count { numbers } else { (0..count as u32).collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpus_are_named_by_their_numbers() {
+        assert_eq!(cpu_numbers("0-1\n", 2), [0, 1]);
+        assert_eq!(cpu_numbers("1\n", 1), [1]);
+        assert_eq!(cpu_numbers("0,2-3,7\n", 4), [0, 2, 3, 7]);
+        assert_eq!(cpu_numbers("0-3\n", 3), [0, 1, 2]);
+        assert_eq!(cpu_numbers("", 2), [0, 1]);
+        assert_eq!(cpu_numbers("0-4294967295", 1), [0]);
+    }
 
     #[test]
     fn counters_are_differences_and_may_begin_again() {

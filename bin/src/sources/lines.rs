@@ -71,17 +71,25 @@ max_line = \"4 KiB\"
 ";
     type Config = Config;
 
-    fn check(config: &Config) -> Result<(), ConfigProblem> {
-        parse_from(&config.from).map_err(|message| ConfigProblem { key: "from", message })?;
+    fn check(config: &Config) -> Vec<ConfigProblem> {
+        let mut problems = Vec::new();
+        if let Err(message) = parse_from(&config.from) {
+            problems.push(ConfigProblem { key: "from", message });
+        }
         if config.follow && config.from == "stdin" {
             let message = "a pipe is followed anyway: only files need it".into();
-            return Err(ConfigProblem { key: "follow", message });
+            problems.push(ConfigProblem { key: "follow", message });
         }
         if !(16..=1 << 20).contains(&config.max_line.0) {
             let message = "a line has at least 16 bytes and at most 1 MiB".into();
-            return Err(ConfigProblem { key: "max_line", message });
+            problems.push(ConfigProblem { key: "max_line", message });
         }
-        Ok(())
+        problems
+    }
+
+    fn claims(config: &Config) -> Option<(&'static str, String)> {
+        // Two readers would tear lines apart.
+        (config.from == "stdin").then(|| ("from", config.from.clone()))
     }
 
     fn run(config: Config, to: &Channels, stop: &Stop) -> anyhow::Result<()> {

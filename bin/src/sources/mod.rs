@@ -29,13 +29,15 @@ pub trait Source {
     /// Its keys.
     type Config: DeserializeOwned + Send + 'static;
 
-    /// Checks what types cannot say.
-    ///
-    /// # Errors
-    /// The first key that cannot be meant.
-    fn check(config: &Self::Config) -> Result<(), ConfigProblem> {
+    /// Checks what types cannot say: each key that cannot be meant.
+    fn check(config: &Self::Config) -> Vec<ConfigProblem> {
         let _ = config;
-        Ok(())
+        Vec::new()
+    }
+    /// The key and the name of something that one source alone may have (stdin).
+    fn claims(config: &Self::Config) -> Option<(&'static str, String)> {
+        let _ = config;
+        None
     }
     /// Runs until it is done or told to stop.
     ///

@@ -137,6 +137,20 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
             .fold(0, u64::wrapping_add)
     }
 
+    /// Records and bytes that are committed and not delivered yet: what a live display adds to
+    /// what was recorded. Not part of the books; while writers run, as exact as a look at one
+    /// word after the other can be.
+    pub fn underway(&self) -> (u64, u64) {
+        let g = self.geometry;
+        (0..g.subbuf_count() as usize).fold((0, 0), |(records, bytes), i| {
+            let delivered = self.cold(i, DELIVERED).load(Ordering::Relaxed);
+            let word = self.hot(i, COMMITTED).load(Ordering::Relaxed);
+            let more = (word >> RECORD_BITS).wrapping_sub(delivered) & BYTES_MASK;
+            let open = more < g.subbuf_size() && delivered.is_multiple_of(2);
+            (records + (word & RECORDS), bytes + if open { more } else { 0 })
+        })
+    }
+
     /// The books as they stand. While writers run the words are read one after another;
     /// once the stream is finalised and drained they agree exactly.
     pub fn books(&self) -> Books {

@@ -92,10 +92,10 @@ pub enum GeometryError {
     Size(u64),
     /// Sub-buffer count.
     #[error("a stream has a power of two from 2 to 1048576 sub-buffers, not {0}")]
-    Count(u32),
+    Count(u64),
     /// Memories that the reader owns.
     #[error("the reader owns 1 to 1024 sub-buffers, not {0}")]
-    ReaderSubbufs(u32),
+    ReaderSubbufs(u64),
     /// Header too large for the sub-buffer.
     #[error("a packet header of {0} bytes leaves no room in a sub-buffer")]
     Header(u32),
@@ -130,10 +130,10 @@ impl Geometry {
             return Err(GeometryError::Size(subbuf_size));
         }
         if !subbuf_count.is_power_of_two() || !(2..=1 << 20).contains(&subbuf_count) {
-            return Err(GeometryError::Count(subbuf_count));
+            return Err(GeometryError::Count(subbuf_count.into()));
         }
         if !(1..=1024).contains(&reader_subbufs) {
-            return Err(GeometryError::ReaderSubbufs(reader_subbufs));
+            return Err(GeometryError::ReaderSubbufs(reader_subbufs.into()));
         }
         if u64::from(header) >= subbuf_size {
             return Err(GeometryError::Header(header));
