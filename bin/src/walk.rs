@@ -1,7 +1,7 @@
 //! The walk: sources → channels → backends, from opening to the last packet.
 //!
-//! Order at the start: every backend is opened, then every output made, before any source
-//! runs. At the end: sources are told to stop and joined, then every channel is finalised,
+//! Order at the start: every backend is opened and has made its memory, then every output is
+//! made, then sources run. At the end: sources are told to stop and joined, then every channel is finalised,
 //! drained and closed.
 
 use std::any::Any;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use rbpipe_core::backend::{Backend, Context, Visit};
-use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Writer};
+use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Prepared, Writer};
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -165,21 +165,23 @@ impl Open<'_> {
         let config = own::<B::Config>(channel.config)?;
         let options = channel.options;
         let backend = B::open(config, &options.plan, self.context)?;
+        let look_with = backend.look_with();
+        let prepared = Channel::prepare(options.clone(), backend)?;
         let (stop_timeout, runtime) = (self.stop_timeout, self.runtime.clone());
-        Ok(Box::new(move || begin(backend, options, stop_timeout, runtime)))
+        Ok(Box::new(move || begin(prepared, &options, look_with, stop_timeout, runtime)))
     }
 }
 
-/// Makes the channel's streams and its output, and starts its drain.
+/// Makes the channel's output, and starts its drain.
 fn begin<B: Backend>(
-    backend: B,
-    options: ChannelOptions,
+    prepared: Prepared<B>,
+    options: &ChannelOptions,
+    look_with: Vec<String>,
     stop_timeout: Duration,
     runtime: tokio::runtime::Handle,
 ) -> anyhow::Result<Running> {
-    let look_with = backend.look_with();
     let (name, mode) = (options.plan.name.clone(), options.plan.mode);
-    let opened = Channel::open(options, backend)?;
+    let opened = prepared.open()?;
     tracing::debug!("channel {name}: {} mode into {}", mode.name(), B::TYPE);
     let (monitor, writer) = (opened.monitor(), opened.writer());
     let control = Control::new(opened.waker());

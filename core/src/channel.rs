@@ -85,13 +85,29 @@ pub fn possible_cpus() -> u32 {
         .clamp(1, 4096)
 }
 
+/// A channel whose streams are made, and whose output is not: nothing that could not be taken
+/// back has been done yet.
+pub struct Prepared<B: Backend> {
+    backend: B,
+    streams: Vec<Stream<B::Memory>>,
+    wake: Arc<Wake>,
+    options: ChannelOptions,
+}
+
 impl<B: Backend> Channel<B> {
     /// Makes the channel's streams in the backend's memory, and opens its output.
     ///
     /// # Errors
     /// No memory, or device trouble.
-    pub fn open(options: ChannelOptions, mut backend: B) -> Result<Self, StreamError> {
-        static KEYS: AtomicU64 = AtomicU64::new(1);
+    pub fn open(options: ChannelOptions, backend: B) -> Result<Self, StreamError> {
+        Self::prepare(options, backend)?.open()
+    }
+
+    /// Makes the channel's streams in the backend's memory.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn prepare(options: ChannelOptions, mut backend: B) -> Result<Prepared<B>, StreamError> {
         let wake = Arc::new(Wake::new());
         let mut streams = Vec::new();
         let mut make = |class, cpu| {
@@ -116,6 +132,18 @@ impl<B: Backend> Channel<B> {
                 }
             }
         }
+        Ok(Prepared { backend, streams, wake, options })
+    }
+}
+
+impl<B: Backend> Prepared<B> {
+    /// Opens the output.
+    ///
+    /// # Errors
+    /// Device trouble.
+    pub fn open(self) -> Result<Channel<B>, StreamError> {
+        static KEYS: AtomicU64 = AtomicU64::new(1);
+        let Self { mut backend, streams, wake, options } = self;
         let output = backend.output()?;
         let shared = Arc::new(Shared {
             key: KEYS.fetch_add(1, Ordering::Relaxed),
@@ -124,9 +152,11 @@ impl<B: Backend> Channel<B> {
             imports: Mutex::default(),
             classes: Arc::clone(&options.plan.classes),
         });
-        Ok(Self { shared, backend, output, streams, wake, options })
+        Ok(Channel { shared, backend, output, streams, wake, options })
     }
+}
 
+impl<B: Backend> Channel<B> {
     /// A writer: cheap to clone, for any thread.
     pub fn writer(&self) -> Writer {
         Writer { shared: Arc::clone(&self.shared), registers: true }

@@ -70,7 +70,7 @@ impl Control {
 /// Something that people should know while the channel runs; words are in `Display`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Notice {
-    /// A writer stands inside a sub-buffer for longer than a switch timer.
+    /// A writer stands inside a sub-buffer for longer than a switch timer (and a second).
     #[error("stream {stream}: a writer has not finished its record for {seconds:.1} s; what follows in its sub-buffer waits for it", seconds = .since.as_secs_f64())]
     #[expect(missing_docs, reason = "named by the message")]
     Stalled { stream: u32, since: Duration },
@@ -90,6 +90,12 @@ pub enum Notice {
     )]
     #[expect(missing_docs, reason = "named by the message")]
     Left { stream: u32 },
+    /// … nor to tell in the trace what was lost since the last packet.
+    #[error(
+        "stream {stream}: no memory for a last packet: its trace does not tell that {lost} more records were lost"
+    )]
+    #[expect(missing_docs, reason = "named by the message")]
+    Untold { stream: u32, lost: u64 },
     /// … and none could be made.
     #[error(
         "stream {stream}: no memory in place of a retired one: {reason}; asked again every second"
@@ -97,6 +103,10 @@ pub enum Notice {
     #[expect(missing_docs, reason = "named by the message")]
     NoMemory { stream: u32, reason: String },
 }
+
+/// A delivery that is missing for less than this is no stall, whatever the switch timer: with
+/// more writers than processors it is everyday.
+const WORTH_A_WORD: Duration = Duration::from_secs(1);
 
 /// A delivery that is missing.
 #[derive(Clone, Copy)]
@@ -143,20 +153,20 @@ impl<B: Backend> Channel<B> {
             if takes && self.take_all(notice, &mut refill_at) > 0 {
                 continue;
             }
-            self.wake.prepare();
+            let ticket = self.wake.prepare();
             // Everything that somebody may have woken it for.
             let asked =
                 control.stop.load(Ordering::Acquire) || control.flush.load(Ordering::Acquire);
             let until_refill = self.until_refill(refill_at);
             let refill = until_refill.is_some_and(|t| t.is_zero());
             if asked || (takes && (refill || self.streams.iter().any(Stream::has_packet))) {
-                self.wake.cancel();
+                self.wake.cancel(ticket);
                 continue;
             }
             let until_switch = next_switch.map(|at| at.saturating_duration_since(Instant::now()));
             let idle = if takes { self.options.read_timer } else { None };
             let at_most = [until_switch, until_refill, idle].into_iter().flatten().min();
-            self.wake.sleep(at_most);
+            self.wake.sleep(ticket, at_most);
         }
         self.finish(takes, stop_timeout, notice, &mut refill_at)
     }
@@ -171,19 +181,8 @@ impl<B: Backend> Channel<B> {
     /// keeps neither the others waiting nor the timers; gives how many packets.
     fn take_all(&mut self, notice: &mut dyn FnMut(Notice), refill_at: &mut Instant) -> usize {
         let mut taken = 0;
+        self.refill(notice, refill_at);
         for stream in &mut self.streams {
-            if stream.missing() > 0 && Instant::now() >= *refill_at {
-                let info = Arc::clone(stream.info());
-                let backend = &mut self.backend;
-                match stream.refill(|| backend.memory(&info)) {
-                    Ok(true) => {}
-                    Ok(false) => notice(Notice::Retired { stream: info.id }),
-                    Err(e) => {
-                        *refill_at = Instant::now() + Duration::from_secs(1);
-                        notice(Notice::NoMemory { stream: info.id, reason: e.to_string() });
-                    }
-                }
-            }
             for _ in 0..self.options.plan.geometry.subbuf_count() {
                 let Some(packet) = stream.get() else { break };
                 block_on(self.output.write_packet(packet));
@@ -247,7 +246,7 @@ impl<B: Backend> Channel<B> {
             *known = match (at, *known) {
                 (None, _) => None,
                 (Some(at), Some(mut m)) if m.at == at => {
-                    if !m.said && m.since.elapsed() > timer {
+                    if !m.said && m.since.elapsed() > timer.max(WORTH_A_WORD) {
                         m.said = true;
                         let since = m.since.elapsed();
                         notice(Notice::Stalled { stream: stream.info().id, since });
@@ -298,12 +297,62 @@ impl<B: Backend> Channel<B> {
             for stream in &mut self.streams {
                 if stream.wants_memory() {
                     notice(Notice::Left { stream: stream.info().id });
-                } else if let Some(packet) = stream.last_words() {
-                    block_on(self.output.write_packet(packet));
+                    stream.pass_over_all();
                 }
             }
+            self.last_words(notice, refill_at, deadline);
         }
         block_on(self.output.flush());
         block_on(self.output.close())
+    }
+
+    /// Tells what no packet has told; waits until `deadline` for a memory to do so.
+    fn last_words(
+        &mut self,
+        notice: &mut dyn FnMut(Notice),
+        refill_at: &mut Instant,
+        deadline: Instant,
+    ) {
+        let lacks = |s: &Stream<B::Memory>| s.missing() > 0 && !s.has_spare() && s.untold() > 0;
+        while self.streams.iter().any(lacks) && Instant::now().max(*refill_at) < deadline {
+            thread::sleep(refill_at.saturating_duration_since(Instant::now()));
+            self.refill(notice, refill_at);
+        }
+        // Once more, whatever the time: the last packet may just have spoilt its memory.
+        if self.streams.iter().any(lacks) {
+            *refill_at = Instant::now();
+            self.refill(notice, refill_at);
+        }
+        for stream in &mut self.streams {
+            // Where packets were left in the ring, words would come before them.
+            if stream.wants_memory() {
+                continue;
+            }
+            let lost = stream.untold();
+            if let Some(packet) = stream.last_words() {
+                block_on(self.output.write_packet(packet));
+            } else if lost > 0 {
+                notice(Notice::Untold { stream: stream.info().id, lost });
+            }
+        }
+    }
+
+    /// Asks for memory in place of retired ones, if it is time.
+    fn refill(&mut self, notice: &mut dyn FnMut(Notice), refill_at: &mut Instant) {
+        for stream in &mut self.streams {
+            if stream.missing() == 0 || Instant::now() < *refill_at {
+                continue;
+            }
+            let info = Arc::clone(stream.info());
+            let backend = &mut self.backend;
+            match stream.refill(|| backend.memory(&info)) {
+                Ok(true) => {}
+                Ok(false) => notice(Notice::Retired { stream: info.id }),
+                Err(e) => {
+                    *refill_at = Instant::now() + Duration::from_secs(1);
+                    notice(Notice::NoMemory { stream: info.id, reason: e.to_string() });
+                }
+            }
+        }
     }
 }

@@ -273,7 +273,7 @@ impl StreamCore {
         // The reader may sleep with a ring that is not half full by its count.
         self.reader.wake();
         loop {
-            self.space.prepare();
+            let ticket = self.space.prepare();
             match self.frontend.reserve(layout) {
                 Ok(reserved) => {
                     if let Some(closing) = reserved.closing {
@@ -296,7 +296,7 @@ impl StreamCore {
                     Some(left)
                 }
             };
-            self.space.sleep(left);
+            self.space.sleep(ticket, left);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Waking a sleeper: an "asleep" flag and a futex. Both ways, reader and block-mode writers.
+//! Waking a sleeper: an "asleep" flag with a count of wakings, and a futex. Both ways, reader and block-mode writers.
 //!
 //! The waker stores what the sleeper waits for, fences, and looks at the flag; the sleeper
 //! sets the flag, fences, and looks again before it sleeps. Each side's store is before its
@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::sync::{AtomicU32, Ordering, fence};
 
-const AWAKE: u32 = 0;
+/// The low bit of the state: somebody is asleep, or about to be. The bits above count wakings,
+/// so that a sleeper that was late sees that its waking has passed.
 const ASLEEP: u32 = 1;
 
 /// A place to sleep, for any number of sleepers.
@@ -18,6 +19,12 @@ const ASLEEP: u32 = 1;
 pub struct Wake {
     state: AtomicU32,
 }
+
+/// What [`Wake::prepare`] found: a sleep with it ends at the next waking, also one that came
+/// before the sleep.
+#[must_use = "to sleep with, or to cancel"]
+#[derive(Debug)]
+pub struct Ticket(u32);
 
 impl Wake {
     /// Nobody asleep.
@@ -28,20 +35,24 @@ impl Wake {
 
     /// Says that the caller is about to sleep. It must look at what it waits for after this
     /// and before [`Wake::sleep`].
-    pub fn prepare(&self) {
-        self.state.store(ASLEEP, Ordering::Relaxed);
-        // SeqCst: with the fence in `wake`, over this flag and what is waited for.
+    pub fn prepare(&self) -> Ticket {
+        let ticket = self.state.fetch_or(ASLEEP, Ordering::Relaxed) | ASLEEP;
+        // SeqCst: with the fence in `wake`, over this word and what is waited for.
         fence(Ordering::SeqCst);
+        Ticket(ticket)
     }
 
-    /// Takes [`Wake::prepare`] back.
-    pub fn cancel(&self) {
-        self.state.store(AWAKE, Ordering::Relaxed);
+    /// Takes [`Wake::prepare`] back, where there is one sleeper alone: it would take back
+    /// another one's, too.
+    pub fn cancel(&self, ticket: Ticket) {
+        let (Ticket(old), order) = (ticket, Ordering::Relaxed);
+        // If somebody was woken in between, there is nothing to take back.
+        let _ = self.state.compare_exchange(old, old & !ASLEEP, order, order);
     }
 
     /// Sleeps until woken, or at most this long (`None`: without end). May return early.
     #[cfg(not(loom))]
-    pub fn sleep(&self, at_most: Option<Duration>) {
+    pub fn sleep(&self, ticket: Ticket, at_most: Option<Duration>) {
         use rustix::thread::futex;
         let timeout = at_most.map(|t| futex::Timespec {
             tv_sec: i64::try_from(t.as_secs()).unwrap_or(i64::MAX),
@@ -49,28 +60,35 @@ impl Wake {
         });
         // Errors are "not asleep any more", "interrupted" and "time is up": all of them
         // reasons to look again, which the caller does anyway.
-        let _ = futex::wait(&self.state, futex::Flags::PRIVATE, ASLEEP, timeout.as_ref());
+        let _ = futex::wait(&self.state, futex::Flags::PRIVATE, ticket.0, timeout.as_ref());
     }
 
     /// See the other one; in a model time does not pass.
     #[cfg(loom)]
-    pub fn sleep(&self, _at_most: Option<Duration>) {
+    pub fn sleep(&self, _ticket: Ticket, _at_most: Option<Duration>) {
         loom::thread::yield_now();
     }
 
-    /// Wakes who sleeps, or is about to. Cheap when nobody does: a fence and a load.
+    /// Wakes all who sleep, or are about to. Cheap when nobody does: a fence and a load.
     pub fn wake(&self) {
         // SeqCst: with the fence in `prepare`.
         fence(Ordering::SeqCst);
-        if self.state.load(Ordering::Relaxed) != AWAKE {
-            self.wake_slow();
+        let state = self.state.load(Ordering::Relaxed);
+        if state & ASLEEP != 0 {
+            self.wake_slow(state);
         }
     }
 
     #[cold]
-    fn wake_slow(&self) {
-        if self.state.swap(AWAKE, Ordering::Relaxed) == AWAKE {
-            return; // another waker does it
+    fn wake_slow(&self, mut state: u32) {
+        let order = Ordering::Relaxed;
+        // The flag off and one more waking: no ticket given so far is this value.
+        while let Err(now) = self.state.compare_exchange(state, state.wrapping_add(1), order, order)
+        {
+            if now & ASLEEP == 0 {
+                return; // another waker does it
+            }
+            state = now;
         }
         #[cfg(not(loom))]
         {
@@ -79,9 +97,27 @@ impl Wake {
         }
     }
 
-    /// Whether somebody is asleep, or about to be.
+    /// Whether a sleep with this ticket would last.
     #[cfg(loom)]
-    pub fn is_asleep(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == ASLEEP
+    pub fn would_sleep(&self, ticket: &Ticket) -> bool {
+        self.state.load(Ordering::Relaxed) == ticket.0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    /// One sleeper's waking must not be undone by another one that only looks.
+    #[test]
+    fn a_late_sleeper_sees_that_its_waking_has_passed() {
+        let wake = Wake::new();
+        let late = wake.prepare();
+        wake.wake();
+        let _found_room = wake.prepare();
+        let begin = Instant::now();
+        wake.sleep(late, Some(Duration::from_secs(20)));
+        assert!(begin.elapsed() < Duration::from_secs(10));
     }
 }

@@ -243,6 +243,29 @@ fn waiting_writers_are_let_go_at_the_end_and_their_losses_told() {
     }
 }
 
+/// Packets that are longer than what one write carries, short ones before and after them: a
+/// switch timer, threads that come and go, records of nearly a sub-buffer.
+#[test]
+fn sub_buffers_longer_than_a_write() {
+    for mode in Mode::ALL {
+        for (streams, writers) in [(Streams::Single, 3), (Streams::PerThread(2), 3)] {
+            for payload in [3000, 2_000_000] {
+                let records = if payload > 10_000 { 40 } else { 3000 };
+                run_all(Case {
+                    mode,
+                    streams,
+                    size: 2 << 20,
+                    reader: 4,
+                    writers,
+                    payload,
+                    records,
+                    ..PLAIN
+                });
+            }
+        }
+    }
+}
+
 /// Writers that lose, and go on writing while the channel ends: no loss is in the report that
 /// is not in the trace.
 #[test]

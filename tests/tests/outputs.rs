@@ -14,6 +14,7 @@ use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Streams, Writer};
 use rbpipe_core::class::ClassId;
 use rbpipe_core::drain::{Control, Notice};
 use rbpipe_core::frontend::{Geometry, Mode};
+use rbpipe_core::packet::{PacketHeader, StreamClass};
 use rbpipe_core::stream::{GivenRecord, Packet, StreamBooks};
 use rbpipe_tests::collect::{Collect, Loan};
 use rbpipe_tests::records;
@@ -315,4 +316,81 @@ fn a_writer_that_never_commits_is_named_and_does_not_hold_up_the_end() {
     assert_eq!(passed.len(), lost_with_it, "{notices:?}");
     assert_eq!(books.engine.wrap, passed[0], "what others had committed there is lost, and named");
     assert_eq!(books.engine.offered(), 90, "{books:?}");
+}
+
+/// Ends it, and gives its books, what was said, and the losses that its last packet told.
+fn ended(
+    channel: Channel<Collect>,
+    packets: &Mutex<rbpipe_tests::collect::Taken>,
+) -> (StreamBooks, Vec<Notice>, u64) {
+    let (monitor, control) = (channel.monitor(), Control::new(channel.waker()));
+    control.stop();
+    let mut notices = Vec::new();
+    let run = || channel.run(&control, Duration::from_millis(50), &mut |n| notices.push(n));
+    let _ = catch_unwind(AssertUnwindSafe(run));
+    let packets = packets.lock().expect("no panic holds it");
+    let header = |bytes| PacketHeader::decode(bytes, |_| Some(StreamClass::Plain));
+    let told = packets.last().map_or(0, |(_, bytes)| header(bytes).expect("a packet").discarded);
+    (monitor.streams()[0].books, notices, told)
+}
+
+const NO_TIMERS: Setup = Setup { switch_timer: None, block_timeout: None, ..SETUP };
+
+/// Losses that only the stream's last words can tell, when each packet spoils its memory.
+#[test]
+fn the_last_words_get_a_memory() {
+    let backend = Collect::new(|_, mut packet| {
+        packet.memory_mut().expect("it has one").ready = false;
+        written(packet);
+    });
+    let packets = Arc::clone(&backend.packets);
+    let (channel, class) = NO_TIMERS.open(backend);
+    let writer = channel.writer();
+    std::mem::forget(writer.reserve(class, 20).expect("room"));
+    for _ in 0..10 {
+        writer.record(class, &[0; 20]).expect("room");
+    }
+    writer.record(class, &[0; 3900]).expect("room");
+    let (books, _, told) = ended(channel, &packets);
+    assert_eq!((books.engine.offered(), books.engine.wrap, told), (11, 10, 10), "{books:?}");
+}
+
+/// No memory to take the last packets with, and behind them a writer that never comes back.
+#[test]
+fn what_is_left_in_the_ring_is_in_the_books() {
+    let backend = Collect::new(|_, mut packet| {
+        packet.memory_mut().expect("it has one").ready = false;
+        written(packet);
+    });
+    let (packets, exhausted) = (Arc::clone(&backend.packets), Arc::clone(&backend.exhausted));
+    let (channel, class) = NO_TIMERS.open(backend);
+    let writer = channel.writer();
+    for _ in 0..2 {
+        writer.record(class, &[0; 3000]).expect("room");
+    }
+    std::mem::forget(writer.reserve(class, 3000).expect("room"));
+    for _ in 0..10 {
+        writer.record(class, &[0; 20]).expect("room");
+    }
+    exhausted.store(true, Ordering::Relaxed);
+    let (books, notices, _) = ended(channel, &packets);
+    assert!(notices.contains(&Notice::Left { stream: 0 }), "{notices:?}");
+    let e = &books.engine;
+    assert_eq!((e.offered(), books.output_records, e.kept, e.wrap), (12, 1, 1, 10), "{books:?}");
+}
+
+#[test]
+fn what_an_output_that_panics_leaves_is_in_the_books() {
+    let backend = Collect::new(|_, _| panic!("on purpose"));
+    let packets = Arc::clone(&backend.packets);
+    let (channel, class) = NO_TIMERS.open(backend);
+    let writer = channel.writer();
+    writer.record(class, &[0; 3900]).expect("room");
+    std::mem::forget(writer.reserve(class, 3000).expect("room"));
+    for _ in 0..10 {
+        writer.record(class, &[0; 20]).expect("room");
+    }
+    let (books, ..) = ended(channel, &packets);
+    assert_eq!(books.engine.offered(), 11, "{books:?}");
+    assert_eq!((books.failed_records, books.engine.wrap), (1, 10), "{books:?}");
 }

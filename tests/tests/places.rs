@@ -375,3 +375,108 @@ fn recover_does_not_write_into_its_source() {
     assert_eq!(out.status.code(), Some(1), "{out:?}");
     assert!(!dir.path().join("t/sub").exists());
 }
+
+/// Where a trace was moved away and something else has its place, nothing is written there.
+#[test]
+fn the_place_of_a_moved_trace_may_be_somebody_else_s_by_now() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let toml = |name: &str| {
+        format!(
+            r#"
+            pipeline.duration = "1200 ms"
+            source.g = {{type = "generator", rate = 5000, channel = "{name}"}}
+            channel.{name} = {{switch_timer = "20 ms", streams = "single", backend = {{type = "file", path = "t"}}}}
+            "#
+        )
+    };
+    for other in ["pipeline", "directory"] {
+        let _ = std::fs::remove_dir_all(dir.path().join("t"));
+        let _ = std::fs::remove_dir_all(dir.path().join("before"));
+        let first = start(dir.path(), &toml("a"));
+        std::thread::sleep(Duration::from_millis(300));
+        std::fs::rename(dir.path().join("t"), dir.path().join("before")).expect("moved");
+        // At once: before the first one's next packet.
+        let second = if other == "pipeline" {
+            std::fs::write(dir.path().join("second.toml"), toml("b")).expect("written");
+            let mut command = rbpipe();
+            command.current_dir(dir.path()).args(["--config", "second.toml"]);
+            Some(command.stderr(std::process::Stdio::piped()).spawn().expect("it starts"))
+        } else {
+            std::fs::create_dir(dir.path().join("t")).expect("made");
+            std::fs::write(dir.path().join("t/metadata"), "mine").expect("written");
+            None
+        };
+        let out = first.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        let report = report(dir.path());
+        let c = &report["channels"]["a"];
+        balance(c);
+        let (kept, ..) = counts(dir.path(), "before");
+        if let Some(second) = second {
+            // Whoever came first has the place. The other one has all or nothing.
+            let out = second.wait_with_output().expect("it ends");
+            let theirs = String::from_utf8_lossy(&out.stderr).into_owned();
+            let (events, ..) = counts(dir.path(), "t");
+            assert!(events > 500, "{said}{theirs}");
+            let files = std::fs::read_dir(dir.path().join("t")).expect("there").count();
+            assert_eq!(files, 2, "metadata and one stream file: {said}{theirs}");
+        } else {
+            assert_eq!(out.status.code(), Some(1), "{said}");
+            assert!(said.contains("another directory has its place"), "{said}");
+            let text = std::fs::read_to_string(dir.path().join("t/metadata")).expect("there");
+            assert_eq!(text, "mine");
+            assert_eq!(c["output"]["records"].as_u64(), Some(kept), "{c}");
+            assert!(c["output"]["failed"].as_u64() > Some(0), "{c}");
+        }
+    }
+}
+
+/// A stream file is made only when the metadata describes it, whatever fails in between.
+#[test]
+fn a_disk_that_is_full_at_the_start_leaves_a_trace_that_opens() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let toml = r#"
+        pipeline.duration = "300 ms"
+        source.g = {type = "generator", rate = 1000, channel = "c"}
+        channel.c = {switch_timer = "20 ms", backend = {type = "file", path = "t", overwrite = true}}
+        "#;
+    std::fs::write(dir.path().join("pipeline.toml"), toml).expect("written");
+    // The first metadata fits into 2 KiB, the next one does not.
+    for limit in [2, 3, 4] {
+        let script = format!("ulimit -f {limit}; exec \"$0\" --config pipeline.toml");
+        let out = Command::new("bash")
+            .args(["-c", &script])
+            .arg(rbpipe().get_program())
+            .current_dir(dir.path())
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        let read = rbpipe().arg("read").arg(dir.path().join("t")).output().expect("it runs");
+        assert!(read.status.success() && read.stderr.is_empty(), "{limit}: {read:?} {said}");
+        if have("full at the start", "babeltrace2", &["--version"]) {
+            let out = Command::new("babeltrace2").arg(dir.path().join("t")).output();
+            let out = out.expect("babeltrace2 runs");
+            assert!(out.status.success(), "{limit}: {out:?} {said}");
+        }
+    }
+}
+
+/// The second channel gets no memory: nothing of the first one's old trace is gone.
+#[test]
+fn memory_that_cannot_be_had_costs_no_old_trace() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let good = r#"
+        source.g = {type = "generator", events = 100, rate = "max", channel = "a"}
+        channel.a.backend = {type = "file", path = "t", overwrite = true}
+        "#;
+    assert_eq!(run(dir.path(), good).0.status.code(), Some(0));
+    let bad = format!(
+        "{good}
+        channel.b = {{subbuf_size = \"64 MiB\", subbuf_count = 1048576, backend = {{type = \"pages\"}}}}"
+    );
+    let (out, _) = run(dir.path(), &bad);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("no memory for a ring"), "{said}");
+    assert_eq!(counts(dir.path(), "t"), (100, 0, 0));
+}

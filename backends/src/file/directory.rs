@@ -232,8 +232,13 @@ impl Directory {
         let Some(moved) = damage(&state) else { return Ok(state.generation) };
         if moved {
             fs::create_dir_all(&self.path)?;
+            // Another pipeline's by now, or somebody else's: not ours to write into.
+            let lock = lock(&self.path).map_err(io::Error::other)?;
+            if fs::read_dir(&self.path)?.next().is_some() {
+                return Err(io::Error::other("another directory has its place, and is not empty"));
+            }
+            state.lock = lock;
             state.id = identity(&self.path);
-            state.lock = lock(&self.path).ok().flatten();
             state.generation += 1;
         }
         let wanted: Vec<(usize, [bool; 3])> =

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rbpipe_core::backend::StreamInfo;
-use rbpipe_core::packet::{PacketHeader, packet_size};
+use rbpipe_core::packet::{MAGIC, PacketHeader, packet_size};
 use rustix::fs::{FallocateFlags, fallocate};
 
 /// Room is asked for in steps that double from here …
@@ -43,7 +43,7 @@ impl StreamFile {
         first: u64,
     ) -> io::Result<Self> {
         let path = directory.join(format!("{channel}_{}", info.id));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         let mut this = Self {
             file,
             path,
@@ -89,7 +89,12 @@ impl StreamFile {
 
     /// Whether somebody removed the file, or cut it: what was in it is not whole any more.
     pub(super) fn is_gone(&self) -> bool {
-        self.file.metadata().is_ok_and(|m| m.nlink() == 0 || m.len() < self.end)
+        // One that was cut just before our last write is as long as it was, and begins with
+        // nothing.
+        let mut magic = [0; 4];
+        let mut begins =
+            || self.file.read_at(&mut magic, 0).is_ok_and(|_| magic == MAGIC.to_le_bytes());
+        self.file.metadata().is_ok_and(|m| m.nlink() == 0 || m.len() < self.end) || !begins()
     }
 
     /// Takes its name away, so that another one can have it.

@@ -141,6 +141,11 @@ impl Pool {
                 state = self.shared.serve(state, stream);
             }
         }
+        // What is left is for the others; nobody has told them yet of what was behind a short
+        // one.
+        if !state.ready.is_empty() {
+            self.shared.work.notify_all();
+        }
     }
 
     /// Waits until every packet taken so far has been written or has failed.
@@ -243,7 +248,11 @@ impl Shared {
         {
             let now = Instant::now();
             match queue.next_sync {
-                None => queue.next_sync = Some(now + t),
+                None => {
+                    queue.next_sync = Some(now + t);
+                    // Somebody must be there when its time comes.
+                    self.work.notify_one();
+                }
                 // A stream that is always busy has no other time for it.
                 Some(at) if at <= now => {
                     queue.next_sync = None;
@@ -270,10 +279,9 @@ impl Shared {
         let Some(first) = packets.first() else { return };
         let info = Arc::clone(first.stream());
         let (count, begin) = (packets.len(), first.facts().begin);
-        let result = self.opened(file, &info, begin).and_then(|file| {
-            self.directory.describe(info.identity, info.class)?;
+        let result = self.opened(file, &info, begin).map(|file| {
             let bytes: Vec<&[u8]> = packets.iter().map(Packet::bytes).collect();
-            Ok(file.append(&bytes))
+            file.append(&bytes)
         });
         match result {
             Ok((written, error)) => {
@@ -292,7 +300,7 @@ impl Shared {
         }
     }
 
-    /// The stream's file, made if there is none, or made anew if somebody removed it.
+    /// The stream's file, described, and made if there is none, or if somebody removed it.
     fn opened<'f>(
         &self,
         file: &'f mut Option<StreamFile>,
@@ -308,6 +316,9 @@ impl Shared {
             if known.generation != generation {
                 // In the directory that was moved away: what is in it stays whole.
                 let _ = known.close();
+                if self.sync != Sync::Never {
+                    self.sync(known);
+                }
                 *file = None;
             } else if known.is_gone() {
                 tracing::warn!(
@@ -319,6 +330,8 @@ impl Shared {
                 *file = None;
             }
         }
+        // Before a packet that needs it, the file's first one included.
+        self.directory.describe(info.identity, info.class)?;
         if file.is_none() {
             let path = self.directory.path();
             tracing::debug!(

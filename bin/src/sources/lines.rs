@@ -179,14 +179,36 @@ fn read_file(
     stop: &Stop,
 ) -> io::Result<()> {
     let mut file = open(path)?;
-    while !file.metadata()?.is_file() {
-        // What one writer ended with was its last line; the next one may come.
-        if !read_waiting(file.as_fd(), lines, out, stop)? || !follow {
-            return Ok(());
+    loop {
+        if file.metadata()?.is_file() {
+            match read_regular(path, file, follow, lines, out, stop)? {
+                Some(next) => file = next,
+                None => return Ok(()),
+            }
+        } else {
+            if !read_waiting(file.as_fd(), lines, out, stop)? || !follow {
+                return Ok(());
+            }
+            // The next writer of a pipe may come; what has no writers ends again at once.
+            if stop.wait(POLL) {
+                return Ok(());
+            }
+            file = open(path)?;
         }
+        // What the old one ended with was its last line.
         lines.finish(|line| out.line(line));
-        file = open(path)?;
     }
+}
+
+/// Reads a file to its end; gives the one that took its place, if it is followed.
+fn read_regular(
+    path: &Path,
+    mut file: File,
+    follow: bool,
+    lines: &mut Splitter,
+    out: &mut Out<'_>,
+    stop: &Stop,
+) -> io::Result<Option<File>> {
     let mut buffer = vec![0; 64 << 10];
     let (mut at, mut next) = (0, None);
     while !stop.is_stopped() {
@@ -194,14 +216,12 @@ fn read_file(
         at += n as u64;
         if n > 0 {
             if !lines.push(&buffer[..n], |line| out.line(line)) {
-                return Ok(());
+                return Ok(None);
             }
         } else if !follow {
             break;
-        } else if let Some(next) = next.take() {
-            // What the old one ended with was its last line.
-            lines.finish(|line| out.line(line));
-            (file, at) = (next, 0);
+        } else if next.is_some() {
+            return Ok(next);
         } else {
             // Another file has its place: once more to the end of the old one, which may
             // have grown before that.
@@ -211,7 +231,7 @@ fn read_file(
             }
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The file that took this one's place: another one under its name, or itself, cut short.

@@ -116,8 +116,9 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
                 let delivered = self.cold(i, DELIVERED).load(Ordering::Acquire);
                 let word = self.hot(i, COMMITTED).load(Ordering::Relaxed);
                 let bytes = (word >> RECORD_BITS).wrapping_sub(delivered) & BYTES_MASK;
-                // Odd: being delivered. More than a lap can have: `give_up` added that.
-                (delivered.is_multiple_of(2) && bytes > g.subbuf_size()).then_some(word & RECORDS)
+                // Odd: being delivered. More than a lap can have: `give_up` added that. As much:
+                // its deliverer never came to claim it.
+                (delivered.is_multiple_of(2) && bytes >= g.subbuf_size()).then_some(word & RECORDS)
             })
             .sum()
     }

@@ -188,9 +188,9 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         loop {
             let bytes = (found >> RECORD_BITS).wrapping_sub(g.before(at)) & BYTES_MASK;
             if bytes >= g.subbuf_size() {
-                // Complete: its deliverer is on its way, and what it delivers is `kept`. Or it
-                // was given up before.
-                return if bytes == g.subbuf_size() { 0 } else { found & RECORDS };
+                // It was given up before. Or it is complete, and its deliverer has stood still
+                // for as long as the others: what it may still deliver is `kept` then.
+                return found & RECORDS;
             }
             let more = (2 * g.subbuf_size()) << RECORD_BITS;
             // Relaxed: nothing is read on the strength of it but the number.

@@ -382,7 +382,11 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
             let time = match self.timestamps {
                 Timestamps::Clock => now(),
                 // The last record's, which came before what was just seen delivered.
-                Timestamps::Given => self.word(LAST_TIMESTAMP).load(Ordering::Relaxed),
+                Timestamps::Given => match self.word(LAST_TIMESTAMP).load(Ordering::Relaxed) {
+                    // There was none: it has no time yet.
+                    0 => return None,
+                    last => last,
+                },
             };
             let new = old.plus(g.subbuf_size()).get();
             if P::compare_exchange(self.word(WRITE_POS), word, new).is_err() {

@@ -460,3 +460,20 @@ fn a_flight_recorder_counts_what_a_stalled_writer_costs() {
     assert_eq!(books.offered(), 30, "{books:?}");
     assert_eq!(books.kept, books.recorded);
 }
+
+/// The completing add is done, and its writer never gets as far as the claim.
+#[test]
+fn a_deliverer_that_never_claims_leaves_its_records_in_the_books() {
+    let mut b = Bench::new(Mode::Discard);
+    b.write(14);
+    b.write(14);
+    let late = b.ring.finalise(|| 99);
+    let (records, packets) = pass_over_all(&mut b);
+    assert_eq!((records, packets.last().map(|p| p.lost)), (2, Some(2)));
+    let books = b.ring.books();
+    assert_eq!((books.offered(), books.wrap), (2, 2), "{books:?}");
+    // It comes back after all: what nobody took is in the ring.
+    b.deliver(late);
+    let books = b.ring.books();
+    assert_eq!((books.offered(), books.wrap, books.kept), (2, 0, 2), "{books:?}");
+}

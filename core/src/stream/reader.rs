@@ -75,6 +75,7 @@ impl<M: Memory> Stream<M> {
             slots: slots.into(),
             spare: Mutex::new(Spare { ready, empty: Vec::new() }),
         });
+        let start = info.start;
         let core = Arc::new(StreamCore {
             frontend,
             bases: bases.into(),
@@ -91,7 +92,7 @@ impl<M: Memory> Stream<M> {
             raised: AtomicU64::new(0),
             memories: Arc::clone(&memories) as Arc<dyn Any + Send + Sync>,
         });
-        Ok(Self { core, memories, retired_said: false, told: (0, 0) })
+        Ok(Self { core, memories, retired_said: false, told: (0, start) })
     }
 
     pub(crate) fn core(&self) -> &Arc<StreamCore> {
@@ -143,6 +144,18 @@ impl<M: Memory> Stream<M> {
         }
     }
 
+    /// Losses that no packet has told (once finalised and drained): there are last words.
+    pub fn untold(&self) -> u64 {
+        let (lost, end) = self.told;
+        let words = self.core.frontend.last_words(lost, end, clock::now);
+        words.map_or(0, |w| w.lost.saturating_sub(lost))
+    }
+
+    /// Whether the reader has a memory to give.
+    pub fn has_spare(&self) -> bool {
+        !lock(&self.memories.spare).ready.is_empty()
+    }
+
     /// On a finalised and drained stream: one more packet, without records, if losses have
     /// not been told yet. It lies in a memory of the reader's and never was in the ring.
     pub fn last_words(&mut self) -> Option<Packet<M>> {
@@ -169,12 +182,12 @@ impl<M: Memory> Stream<M> {
 
     /// Whether there is a packet, but no memory to put in its place.
     pub fn wants_memory(&self) -> bool {
-        lock(&self.memories.spare).ready.is_empty() && self.core.frontend.has_packet()
+        !self.has_spare() && self.core.frontend.has_packet()
     }
 
     /// Whether `get` would find a packet and a memory to put in its place.
     pub fn has_packet(&self) -> bool {
-        !lock(&self.memories.spare).ready.is_empty() && self.core.frontend.has_packet()
+        self.has_spare() && self.core.frontend.has_packet()
     }
 
     /// Leaves the part-filled sub-buffer, so that its packet can be taken.
@@ -244,6 +257,9 @@ impl<M: Memory> Stream<M> {
             });
             match made {
                 Ok((made, base)) => {
+                    if self.core.info.prefault {
+                        prefault(&made, base);
+                    }
                     self.core.bases[index.get()].store(base, Ordering::Relaxed);
                     *lock(&self.memories.slots[index.get()]) = Some(made);
                     lock(&self.memories.spare).ready.push(index);
@@ -259,10 +275,11 @@ impl<M: Memory> Stream<M> {
 }
 
 impl<M: Memory> Drop for Stream<M> {
-    /// Nobody will read any more (the drain ended, or panicked): writers are told, and those
-    /// that wait for room are let go.
+    /// Nobody will read any more (the drain ended, or panicked): writers are told, those that
+    /// wait for room are let go, and what others do not bring to an end is in the books.
     fn drop(&mut self) {
         self.finalise();
+        self.pass_over_all();
     }
 }
 

@@ -524,23 +524,26 @@ fn a_commit_that_races_with_a_pass_over_is_counted_once() {
     });
 }
 
-/// The deliverer's "delivered, then look whether somebody sleeps" against the reader's "say
-/// that I sleep, then look again": one of them sees the other.
+/// "Delivered, then look whether somebody sleeps" against "say that I sleep, then look again":
+/// one of them sees the other, also when another sleeper comes in between and finds what it
+/// waits for.
 #[test]
 fn no_wake_up_is_lost() {
     explore(3, || {
         let wake = Arc::new(crate::wake::Wake::new());
         let delivered = Arc::new(AtomicU64::new(0));
-        let writer = {
+        let sleeper = || {
             let (wake, delivered) = (Arc::clone(&wake), Arc::clone(&delivered));
             thread::spawn(move || {
-                delivered.store(1, Ordering::Release);
-                wake.wake();
+                let ticket = wake.prepare();
+                (ticket, delivered.load(Ordering::Acquire) == 1)
             })
         };
-        wake.prepare();
-        let seen = delivered.load(Ordering::Acquire) == 1;
-        writer.join().unwrap();
-        assert!(seen || !wake.is_asleep(), "it would sleep with something to read");
+        let (a, b) = (sleeper(), sleeper());
+        delivered.store(1, Ordering::Release);
+        wake.wake();
+        for (ticket, seen) in [a.join().unwrap(), b.join().unwrap()] {
+            assert!(seen || !wake.would_sleep(&ticket), "it would sleep with something to read");
+        }
     });
 }
