@@ -268,6 +268,58 @@ fn a_second_interrupt_ends_it_at_once() {
     assert!(begin.elapsed() < Duration::from_secs(5));
 }
 
+/// The status line is for a terminal, and nothing of it is left behind.
+#[test]
+fn the_status_line_is_shown_on_a_terminal_alone() {
+    if !have("status line", "script", &["--version"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let toml = r#"
+        pipeline.duration = "900 ms"
+        source.g = {type = "generator", rate = 1000, channel = "c"}
+        channel.c = {backend = {type = "pages"}}
+        "#;
+    let (out, _) = run(dir.path(), toml);
+    assert!(!String::from_utf8_lossy(&out.stderr).contains("events/s"), "{out:?}");
+    let program = rbpipe().get_program().to_owned();
+    let command = format!("{} --config pipeline.toml", program.display());
+    let out = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .current_dir(dir.path())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("it runs");
+    let seen = String::from_utf8_lossy(&out.stdout).into_owned();
+    // Rates, though no packet is delivered within this second.
+    let line = seen.rsplit("\r\x1b[K").find(|l| l.contains("events/s")).expect("a line");
+    let rate: f64 = line.split(' ').next().and_then(|n| n.parse().ok()).expect("a rate");
+    assert!(rate > 0.0 && line.contains("lost 0"), "{line}");
+    assert!(seen.contains("\r\x1b[Krbpipe: 0.9 s"), "taken away before the summary: {seen:?}");
+}
+
+#[test]
+fn lines_come_from_stdin() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let toml = r#"
+        source.l = {type = "lines", from = "stdin", channel = "c"}
+        channel.c = {streams = "single", mode = "block", backend = {type = "file", path = "t"}}
+        "#;
+    std::fs::write(dir.path().join("pipeline.toml"), toml).expect("written");
+    let mut child = rbpipe()
+        .current_dir(dir.path())
+        .args(["--config", "pipeline.toml"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let text: String = (0..20_000).map(|i| format!("line {i}\n")).collect();
+    stdin.write_all(text.as_bytes()).expect("taken");
+    drop(stdin);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    assert_eq!(counts(dir.path(), "t"), (20_000, 0, 0));
+}
+
 /// A named pipe that nobody writes into keeps nobody waiting; one with writers is read.
 #[test]
 fn lines_come_from_a_named_pipe() {
