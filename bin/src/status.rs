@@ -54,8 +54,9 @@ impl StatusLine {
                 fill * 100.0
             );
             // A line that wraps could not be taken away again.
-            let width = tcgetwinsize(io::stderr()).map_or(80, |size| size.ws_col.max(1));
-            line.truncate(usize::from(width) - 1);
+            // 0: a terminal that does not say.
+            let width = tcgetwinsize(io::stderr()).map_or(0, |size| size.ws_col);
+            line.truncate(usize::from(if width == 0 { 80 } else { width }) - 1);
             tell(&format!("\r\x1b[K{line}"));
             SHOWN.store(true, Ordering::Relaxed);
         }
