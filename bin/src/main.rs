@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         Some(Command::Read(args)) => done(read::run(&args, &mut raw_stdout())),
         Some(Command::Recover(args)) => done(recover::run(&args)),
     };
+    status::flush();
     ExitCode::from(code)
 }
 
@@ -161,6 +162,8 @@ fn run(args: &RunArgs) -> u8 {
     for e in &ended.errors {
         say!("rbpipe: {e:#}");
     }
+    // While `ended` still answers a second SIGINT.
+    status::flush();
     if failed { FAILED } else { 0 }
 }
 

@@ -1,8 +1,11 @@
 //! The live status line: only on a terminal, one line, and gone when the program ends.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::termios::tcgetwinsize;
 
@@ -76,11 +79,66 @@ fn clear_line() {
     }
 }
 
-/// Tells people something, on stderr. One that is full, closed or gone changes nothing: `eprint`
-/// would panic, and with it end the report, or the thread that writes the trace.
+/// What the thread that owns stderr is asked for.
+enum Ask {
+    Text(String),
+    /// Answer when all before it is written.
+    Flush(SyncSender<()>),
+}
+
+/// Words that may wait for a stderr that is slow; more are left out, and counted.
+const WAITING: usize = 1000;
+/// How long a stderr that takes nothing holds up the end of the program.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The way to the thread that owns stderr.
+fn stderr() -> &'static SyncSender<Ask> {
+    static THREAD: OnceLock<SyncSender<Ask>> = OnceLock::new();
+    THREAD.get_or_init(|| {
+        let (to, from) = mpsc::sync_channel(WAITING);
+        let own = move || {
+            for ask in from {
+                match ask {
+                    Ask::Text(text) => {
+                        let left_out = LEFT_OUT.swap(0, Ordering::Relaxed);
+                        let mut stderr = io::stderr();
+                        let _ = stderr.write_all(text.as_bytes());
+                        if left_out > 0 {
+                            let _ = writeln!(stderr, "rbpipe: {left_out} messages were left out");
+                        }
+                    }
+                    Ask::Flush(done) => _ = done.send(()),
+                }
+            }
+        };
+        // Without a thread nothing is told, which is what a closed stderr means, too.
+        let _ = thread::Builder::new().name("stderr".into()).spawn(own);
+        to
+    })
+}
+
+static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
+
+/// Tells people something, on stderr. One that is full, closed, gone, or a terminal that was
+/// stopped changes nothing: `eprint` would panic or wait, and with it the report, or the
+/// thread that writes the trace.
 pub fn tell(text: &str) {
-    let mut stderr = io::stderr();
-    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    if stderr().try_send(Ask::Text(text.to_owned())).is_err() {
+        LEFT_OUT.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits until all that was told is written, but not for ever.
+pub fn flush() {
+    let (done, told) = mpsc::sync_channel(1);
+    let begin = Instant::now();
+    while let Err(TrySendError::Full(_)) = stderr().try_send(Ask::Flush(done.clone())) {
+        if begin.elapsed() > PATIENCE {
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    let _ = told.recv_timeout(PATIENCE.saturating_sub(begin.elapsed()));
 }
 
 /// [`tell`] as `eprintln`.
@@ -98,11 +156,10 @@ pub struct LogWriter;
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         clear_line();
-        let _ = io::stderr().write_all(bytes);
+        tell(&String::from_utf8_lossy(bytes));
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
-        let _ = io::stderr().flush();
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use rbpipe_core::backend::{Backend, Context, Visit};
 use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Prepared, Writer};
 use rbpipe_core::drain::Control;
@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ChannelConfig, PipelineConfig, SourceConfig};
 use crate::sources::{self, Channels, Counts, Source, Stop, VisitSource};
-use crate::status::{StatusLine, count};
+use crate::status::{StatusLine, count, say};
 
 /// A channel that runs.
 pub struct Running {
@@ -104,14 +104,14 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         let name = channel.options.plan.name.clone();
         let start = open(channel, &context, config.stop_timeout, runtime.handle().clone());
         opened.push((start.with_context(|| format!("channel {name}"))?, name));
+        asked.check()?;
     }
     let mut channels = Vec::new();
     for (start, name) in opened {
+        asked.check()?;
         channels.push(start().with_context(|| format!("channel {name}"))?);
     }
-    if asked.is_asked() {
-        return Err(anyhow!("interrupted before anything was recorded"));
-    }
+    asked.check()?;
     // Its time runs from here: opening (a ring that is mapped in, a slow device) is not in it.
     let begin = Instant::now();
     let stop = Stop::default();
@@ -291,15 +291,16 @@ async fn wait(
         }
     }
     status.clear();
-    // Whoever interrupts from here on cannot wait for the end.
-    asked.asked.store(true, Ordering::Relaxed);
+    asked.ending.store(true, Ordering::Relaxed);
 }
 
 /// Whether a signal asked the program to end. A second SIGINT ends it at once, from its first
 /// step to its last.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Asked {
     asked: Arc<AtomicBool>,
+    /// It ends anyhow: records are brought to their places.
+    ending: Arc<AtomicBool>,
     notify: Arc<tokio::sync::Notify>,
 }
 
@@ -311,7 +312,7 @@ impl Asked {
         // disk: taken, the signal ends nobody, and the write says why.
         let file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
         let this = Self::default();
-        let (asked, notify) = (Arc::clone(&this.asked), Arc::clone(&this.notify));
+        let Self { asked, ending, notify } = this.clone();
         tokio::spawn(async move {
             let _file_size = file_size;
             loop {
@@ -319,6 +320,10 @@ impl Asked {
                     _ = interrupt.recv() => {
                         if asked.swap(true, Ordering::Relaxed) {
                             std::process::exit(130);
+                        }
+                        // The first one never cuts a trace short.
+                        if ending.load(Ordering::Relaxed) {
+                            say!("rbpipe: writing the rest; interrupt once more to give it up");
                         }
                     }
                     _ = terminate.recv() => asked.store(true, Ordering::Relaxed),
@@ -329,8 +334,10 @@ impl Asked {
         Ok(this)
     }
 
-    fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Relaxed)
+    /// While nothing has been recorded, and nothing old removed: an end is an error.
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(!self.asked.load(Ordering::Relaxed), "interrupted before anything was recorded");
+        Ok(())
     }
 }
 

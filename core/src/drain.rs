@@ -300,6 +300,8 @@ impl<B: Backend> Channel<B> {
                     stream.pass_over_all();
                 }
             }
+            // What was written is known only now.
+            block_on(self.output.flush());
             self.last_words(notice, refill_at, deadline);
         }
         block_on(self.output.flush());
@@ -313,7 +315,8 @@ impl<B: Backend> Channel<B> {
         refill_at: &mut Instant,
         deadline: Instant,
     ) {
-        let lacks = |s: &Stream<B::Memory>| s.missing() > 0 && !s.has_spare() && s.untold() > 0;
+        let lacks =
+            |s: &Stream<B::Memory>| s.missing() > 0 && !s.has_spare() && s.untold().is_some();
         while self.streams.iter().any(lacks) && Instant::now().max(*refill_at) < deadline {
             thread::sleep(refill_at.saturating_duration_since(Instant::now()));
             self.refill(notice, refill_at);
@@ -328,7 +331,7 @@ impl<B: Backend> Channel<B> {
             if stream.wants_memory() {
                 continue;
             }
-            let lost = stream.untold();
+            let Some(lost) = stream.untold() else { continue };
             if let Some(packet) = stream.last_words() {
                 block_on(self.output.write_packet(packet));
             } else if lost > 0 {

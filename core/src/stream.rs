@@ -121,6 +121,8 @@ pub(crate) struct StreamCore {
     /// The thread that has the stream (per-thread streams), as packets name it.
     pub(crate) origin: AtomicU32,
     counts: OutputCounts,
+    /// The newest packet that is where it belongs: its sequence number, and the losses it tells.
+    told: Mutex<(u64, u64)>,
     /// Content bytes and packets delivered.
     bytes: AtomicU64,
     packets: AtomicU64,

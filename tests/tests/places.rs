@@ -480,3 +480,122 @@ fn memory_that_cannot_be_had_costs_no_old_trace() {
     assert!(said.contains("no memory for a ring"), "{said}");
     assert_eq!(counts(dir.path(), "t"), (100, 0, 0));
 }
+
+/// A pipe that nobody reads, and that is full.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    use std::io::Write;
+    let (reader, mut full) = std::io::pipe().expect("a pipe");
+    full.write_all(&[b' '; 64 << 10]).expect("just as much as it takes");
+    (reader, full)
+}
+
+/// Nobody reads the log, and its pipe is full: what is said waits, nothing else does. And one
+/// SIGINT while the program comes to its end does not cut that short.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(
+        dir.path().join("pipeline.toml"),
+        r#"
+        pipeline.duration = "500 ms"
+        source.g = {type = "generator", rate = 20000, payload = 200, writers = 2, channel = "c"}
+        channel.c = {subbuf_size = "16 KiB", switch_timer = "20 ms", backend = {type = "file", path = "t"}}
+        "#,
+    )
+    .expect("written");
+    let (_reader, full) = full_pipe();
+    let mut child = Command::new("bash")
+        .args(["-c", "ulimit -f 1024; exec \"$0\" --config pipeline.toml --report report.json"])
+        .arg(rbpipe().get_program())
+        .current_dir(dir.path())
+        .stderr(full)
+        .spawn()
+        .expect("it starts");
+    let begin = Instant::now();
+    while std::fs::metadata(dir.path().join("report.json")).map_or(0, |m| m.len()) == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(begin.elapsed() < Duration::from_secs(20), "it waits for its log");
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("told");
+    assert_eq!(child.wait().expect("it ends").code(), Some(1), "the limit, not the signal");
+    let c = &report(dir.path())["channels"]["c"];
+    balance(c);
+    assert!(c["output"]["failed"].as_u64() > Some(0), "{c}");
+}
+
+/// Whoever asks it to end while it opens finds everything as it was.
+#[test]
+fn a_signal_while_it_opens_costs_no_old_trace() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let good = r#"
+        source.g = {type = "generator", events = 100, rate = "max", channel = "a"}
+        channel.a.backend = {type = "file", path = "t", overwrite = true}
+        "#;
+    assert_eq!(run(dir.path(), good).0.status.code(), Some(0));
+    // Some seconds' worth of pages to be mapped in.
+    let slow = format!(
+        "{good}
+        channel.a.streams = \"single\"
+        channel.a.prefault = true
+        channel.a.subbuf_size = \"64 MiB\"
+        channel.a.subbuf_count = 64"
+    );
+    let child = start(dir.path(), &slow);
+    std::thread::sleep(Duration::from_millis(200));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+    let out = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("before anything was recorded"), "{said}");
+    assert_eq!(counts(dir.path(), "t"), (100, 0, 0));
+}
+
+/// A file that is cut after its last write is not filled with zeros when it is closed.
+#[test]
+fn a_file_that_is_cut_just_before_the_end_is_said_and_opens() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let toml = r#"
+        source.g = {type = "generator", rate = 0.5, channel = "c"}
+        channel.c = {switch_timer = "20 ms", streams = "single", backend = {type = "file", path = "t"}}
+        "#;
+    let child = start(dir.path(), toml);
+    std::thread::sleep(Duration::from_millis(300));
+    std::fs::write(dir.path().join("t/c_0"), "").expect("cut");
+    std::thread::sleep(Duration::from_millis(100));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+    let out = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("removed or cut just before the end"), "{said}");
+    assert_eq!(counts(dir.path(), "t"), (0, 0, 0));
+}
+
+/// What fails at the very end leaves a gap that is told, as long as an empty packet fits.
+#[test]
+fn packets_that_fail_at_the_end_are_missed_in_the_trace() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(
+        dir.path().join("pipeline.toml"),
+        r#"
+        source.g = {type = "generator", events = 2000, rate = "max", payload = 100, channel = "c"}
+        channel.c = {mode = "block", streams = "single", subbuf_size = "64 KiB", backend = {type = "file", path = "t"}}
+        "#,
+    )
+    .expect("written");
+    let out = Command::new("bash")
+        .args(["-c", "ulimit -f 100; exec \"$0\" --config pipeline.toml --report report.json"])
+        .arg(rbpipe().get_program())
+        .current_dir(dir.path())
+        .output()
+        .expect("it runs");
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    let c = &report(dir.path())["channels"]["c"];
+    balance(c);
+    let n = |path: &str| c.pointer(path).and_then(Value::as_u64).expect(path);
+    assert!(n("/output/failed") > 0, "{c}");
+    let (events, _, packets) = counts(dir.path(), "t");
+    assert_eq!((events, packets), (n("/output/records"), n("/output/failed")), "{c}");
+}

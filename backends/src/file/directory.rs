@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rbpipe_core::backend::{BackendError, ChannelPlan, Context, Identity};
 use rbpipe_core::class::ClassRegistry;
@@ -28,7 +28,9 @@ const LARGEST: u64 = 64 << 20;
 
 /// Who removes the directory is given time to come to an end: a file that is put back in
 /// between would be in its way.
-pub(super) const SETTLE: Duration = Duration::from_millis(20);
+const SETTLE: Duration = Duration::from_millis(20);
+/// What went wrong is tried again after this long.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A trace directory, shared by the channels that write into it.
 pub(super) struct Directory {
@@ -49,6 +51,10 @@ struct State {
     generation: u64,
     /// Held for as long as it is written: see [`lock`].
     lock: Option<fs::File>,
+    /// When somebody who removes it was last given time.
+    settled: Option<Instant>,
+    /// Why it could not be made anew, and when that was tried.
+    failed: Option<(Instant, String)>,
     /// All channels so far replace what is there.
     overwrite: bool,
     /// What was in it is gone, and it has metadata of ours.
@@ -226,10 +232,26 @@ impl Directory {
             (moved || !self.path.join(METADATA).exists()).then_some(moved)
         };
         if damage(&state).is_none() {
+            state.failed = None;
             return Ok(state.generation);
         }
-        thread::sleep(SETTLE);
+        // What failed just now fails again, for every stream that asks.
+        if let Some((_, why)) = state.failed.as_ref().filter(|(at, _)| at.elapsed() < AGAIN) {
+            return Err(io::Error::other(why.clone()));
+        }
+        settle(&mut state);
         let Some(moved) = damage(&state) else { return Ok(state.generation) };
+        let result = self.make_anew(&mut state, moved);
+        state.failed = result.as_ref().err().map(|e| (Instant::now(), e.to_string()));
+        result
+    }
+
+    /// Gives whoever removes files here time to come to an end.
+    pub(super) fn settle(&self) {
+        settle(&mut self.state());
+    }
+
+    fn make_anew(&self, state: &mut State, moved: bool) -> io::Result<u64> {
         if moved {
             fs::create_dir_all(&self.path)?;
             // Another pipeline's by now, or somebody else's: not ours to write into.
@@ -243,7 +265,7 @@ impl Directory {
         }
         let wanted: Vec<(usize, [bool; 3])> =
             state.channels.iter().map(|m| (m.classes.len(), m.used)).collect();
-        self.update(&mut state, &wanted)?;
+        self.update(state, &wanted)?;
         let what = if moved { "" } else { "its metadata " };
         tracing::warn!(
             "{}: {what}was removed or moved away while the pipeline runs; a new one is begun",
@@ -266,6 +288,14 @@ fn lock(path: &Path) -> Result<Option<fs::File>, BackendError> {
             "{shown}: another pipeline writes into it: name another path, or stop that one"
         ))),
         Err(_) => Ok(None),
+    }
+}
+
+fn settle(state: &mut State) {
+    // Once for all files that are found missing.
+    if state.settled.is_none_or(|at| at.elapsed() >= AGAIN) {
+        thread::sleep(SETTLE);
+        state.settled = Some(Instant::now());
     }
 }
 

@@ -97,10 +97,14 @@ impl StreamFile {
         self.file.metadata().is_ok_and(|m| m.nlink() == 0 || m.len() < self.end) || !begins()
     }
 
-    /// Takes its name away, so that another one can have it.
+    /// Takes its name away, so that another one can have it; not from a stranger's file.
     pub(super) fn give_up(&self) {
-        // It may be gone already.
-        let _ = std::fs::remove_file(&self.path);
+        let id = |m: std::fs::Metadata| (m.dev(), m.ino());
+        let mine = self.file.metadata().map(id).ok();
+        if mine.is_some() && mine == std::fs::symlink_metadata(&self.path).map(id).ok() {
+            // Gone in between: just as well.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 
     /// Writes packets at the end, in one call where the system takes them so. Gives how
@@ -175,6 +179,10 @@ impl StreamFile {
 
     /// Gives back room that was allocated ahead.
     pub(super) fn close(&mut self) -> io::Result<()> {
+        if self.is_gone() {
+            // To its end it would be filled with zeros, which nobody can read.
+            return Err(io::Error::other("it was removed or cut just before the end"));
+        }
         if self.allocated > self.end { self.file.set_len(self.end) } else { Ok(()) }
     }
 }

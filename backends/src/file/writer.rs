@@ -20,7 +20,7 @@ use rbpipe_core::backend::BackendError;
 use rbpipe_core::stream::{Nested, Packet};
 
 use super::Sync;
-use super::directory::{Directory, SETTLE};
+use super::directory::Directory;
 use super::stream_file::StreamFile;
 use crate::heap::HeapMemory;
 
@@ -60,6 +60,13 @@ struct Queue {
     busy: bool,
     file: Option<StreamFile>,
     next_sync: Option<Instant>,
+}
+
+/// Whose thread writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Drain,
+    Pool,
 }
 
 /// What was said of failures: once, and then at most once a second.
@@ -133,12 +140,15 @@ impl Pool {
     /// Writes what is ready on the caller's thread, but for long writes.
     pub(super) fn turn(&self) {
         let mut state = lock(&self.shared.state);
+        // Not what takes long: long packets, and files whose sync is due.
         let is_short = |s: &State, stream: &usize| {
-            s.streams[*stream].packets.front().is_some_and(|p| p.size() <= MOST_BYTES)
+            let queue = &s.streams[*stream];
+            queue.packets.front().is_some_and(|p| p.size() <= MOST_BYTES)
+                && queue.next_sync.is_none_or(|at| at > Instant::now())
         };
         while let Some(at) = state.ready.iter().position(|stream| is_short(&state, stream)) {
             if let Some(stream) = state.ready.remove(at) {
-                state = self.shared.serve(state, stream);
+                state = self.shared.serve(state, stream, By::Drain);
             }
         }
         // What is left is for the others; nobody has told them yet of what was behind a short
@@ -195,7 +205,7 @@ impl Shared {
         let mut state = lock(&self.state);
         loop {
             if let Some(stream) = state.ready.pop_front() {
-                state = self.serve(state, stream);
+                state = self.serve(state, stream, By::Pool);
                 continue;
             }
             if state.stop {
@@ -216,6 +226,7 @@ impl Shared {
         &'a self,
         mut state: MutexGuard<'a, State>,
         stream: usize,
+        by: By,
     ) -> MutexGuard<'a, State> {
         let queue = &mut state.streams[stream];
         let mut file = queue.file.take();
@@ -253,6 +264,8 @@ impl Shared {
                     // Somebody must be there when its time comes.
                     self.work.notify_one();
                 }
+                // The drain has other streams, and timers.
+                Some(at) if at <= now && by == By::Drain => self.work.notify_one(),
                 // A stream that is always busy has no other time for it.
                 Some(at) if at <= now => {
                     queue.next_sync = None;
@@ -309,7 +322,7 @@ impl Shared {
     ) -> io::Result<&'f mut StreamFile> {
         let mut generation = self.directory.ensure()?;
         if file.as_ref().is_some_and(|f| f.generation == generation && f.is_gone()) {
-            thread::sleep(SETTLE);
+            self.directory.settle();
             generation = self.directory.ensure()?;
         }
         if let Some(known) = file {
@@ -346,32 +359,38 @@ impl Shared {
     }
 
     fn failed(&self, stream: u32, error: &dyn std::fmt::Display, packets: usize) {
-        let mut trouble = lock(&self.trouble);
-        trouble.last = Some(Instant::now());
-        trouble.packets += packets as u64;
-        if trouble.said.is_none_or(|at| at.elapsed() >= QUIET) {
+        let so_far = {
+            let mut trouble = lock(&self.trouble);
+            trouble.last = Some(Instant::now());
+            trouble.packets += packets as u64;
+            if trouble.said.is_some_and(|at| at.elapsed() < QUIET) {
+                return;
+            }
             trouble.said = Some(Instant::now());
-            tracing::error!(
-                "{}: stream {stream} of channel {}: cannot write: {error}; {} packets lost so \
-                 far, counted as output.failed; recording goes on",
-                self.directory.path().display(),
-                self.channel,
-                trouble.packets,
-            );
-        }
+            trouble.packets
+        };
+        tracing::error!(
+            "{}: stream {stream} of channel {}: cannot write: {error}; {so_far} packets lost so \
+             far, counted as output.failed; recording goes on",
+            self.directory.path().display(),
+            self.channel,
+        );
     }
 
     fn fine(&self) {
-        let mut trouble = lock(&self.trouble);
-        // One stream may find room where another one does not.
-        if trouble.last.is_some_and(|at| at.elapsed() >= QUIET) {
+        {
+            let mut trouble = lock(&self.trouble);
+            // One stream may find room where another one does not.
+            if trouble.last.is_none_or(|at| at.elapsed() < QUIET) {
+                return;
+            }
             trouble.last = None;
-            tracing::warn!(
-                "{}: channel {}: writing again",
-                self.directory.path().display(),
-                self.channel
-            );
         }
+        tracing::warn!(
+            "{}: channel {}: writing again",
+            self.directory.path().display(),
+            self.channel
+        );
     }
 
     fn sync(&self, file: &mut StreamFile) {

@@ -192,6 +192,10 @@ fn parse(
         config.duration = t.take::<Time>("duration", problems).map(|t| t.get_ref().0);
         if let Some(t) = t.take::<Time>("stop_timeout", problems) {
             config.stop_timeout = t.get_ref().0;
+            if config.stop_timeout < Duration::from_millis(10) {
+                let message = "`pipeline.stop_timeout`: sources need a moment to end";
+                problems.push(Problem::at(t.span(), message, "accepted: \"10 ms\" or more"));
+            }
         }
         t.finish(problems);
     }

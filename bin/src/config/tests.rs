@@ -66,6 +66,7 @@ fn broken_configurations_are_told_in_full() {
             with("channel = \"c\"", "channel = []\nevents = -1\nwrtiers = 3"),
             vec![],
         ),
+        ("no time to stop", format!("pipeline.stop_timeout = \"0 s\"\n{RIGHT}"), vec![]),
         ("no mode", with("\"discard\"", "7"), vec![]),
         ("huge count", with("mode = \"discard\"", "subbuf_count = 99999999999"), vec![]),
         (

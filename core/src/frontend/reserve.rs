@@ -402,18 +402,19 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         }
     }
     /// The facts of one more packet, behind all there are, for a finalised stream whose last
-    /// packet told `told` losses and ended at `ended`; `None`: there are no more. It is no
-    /// reservation: the ring may be full, and a writer may stand where it would go. The reader
-    /// puts it into a memory of its own.
+    /// packet told `told` losses (`None`: it did not get to where it belongs) and ended at
+    /// `ended`; `None`: there is nothing more to tell. It is no reservation: the ring may be
+    /// full, and a writer may stand where it would go. The reader puts it into a memory of its
+    /// own.
     pub fn last_words(
         &self,
-        told: u64,
+        told: Option<u64>,
         ended: u64,
         now: impl FnOnce() -> u64,
     ) -> Option<PacketFacts> {
         let g = self.geometry;
         let lost = self.lost_in_all();
-        if !self.is_finalised() || lost == told {
+        if !self.is_finalised() || told == Some(lost) {
             return None;
         }
         let time = match self.timestamps {

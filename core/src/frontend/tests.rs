@@ -255,10 +255,10 @@ fn losses_after_the_last_packet_come_in_an_empty_one() {
     let closing = b.ring.finalise(|| 99);
     b.deliver(closing);
     assert!(b.ring.empty_packet(|| 100).is_none());
-    let facts = b.ring.last_words(last.lost, last.end, || 100).expect("one more loss");
+    let facts = b.ring.last_words(Some(last.lost), last.end, || 100).expect("one more loss");
     assert_eq!((facts.lost, facts.records, facts.content, facts.begin), (3, 0, HEADER, 100));
     assert_eq!(facts.sequence, last.sequence + 1);
-    assert!(b.ring.last_words(facts.lost, facts.end, || 101).is_none());
+    assert!(b.ring.last_words(Some(facts.lost), facts.end, || 101).is_none());
     assert_eq!(b.reserve(1).err(), Some(Refused::Closed));
 }
 
@@ -371,7 +371,7 @@ fn pass_over_all(b: &mut Bench) -> (u64, Vec<PacketFacts>) {
         records += more;
     }
     let (lost, end) = packets.last().map_or((0, 0), |p| (p.lost, p.end));
-    packets.extend(b.ring.last_words(lost, end, || 1000));
+    packets.extend(b.ring.last_words(Some(lost), end, || 1000));
     (records, packets)
 }
 

@@ -78,6 +78,9 @@ impl<M: Memory> Drop for Packet<M> {
             counts.packets.fetch_add(1, Ordering::Relaxed);
             counts.records.fetch_add(self.facts.records, Ordering::Relaxed);
             counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+            let mut told = lock(&self.core.told);
+            *told = (*told).max((self.facts.sequence, self.facts.lost));
+            drop(told);
         } else {
             counts.failed.fetch_add(1, Ordering::Relaxed);
             counts.failed_records.fetch_add(self.facts.records, Ordering::Relaxed);

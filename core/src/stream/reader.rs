@@ -21,8 +21,8 @@ pub struct Stream<M: Memory> {
     core: Arc<StreamCore>,
     memories: Arc<Memories<M>>,
     retired_said: bool,
-    /// What the last packet that was taken told: losses, and its end.
-    told: (u64, u64),
+    /// The last packet that was taken: its sequence number and its end.
+    last: (u64, u64),
 }
 
 /// Why a stream could not be made.
@@ -87,12 +87,13 @@ impl<M: Memory> Stream<M> {
             space: Wake::new(),
             origin: AtomicU32::new(0),
             counts: OutputCounts::default(),
+            told: Mutex::new((0, 0)),
             bytes: AtomicU64::new(0),
             packets: AtomicU64::new(0),
             raised: AtomicU64::new(0),
             memories: Arc::clone(&memories) as Arc<dyn Any + Send + Sync>,
         });
-        Ok(Self { core, memories, retired_said: false, told: (0, start) })
+        Ok(Self { core, memories, retired_said: false, last: (0, start) })
     }
 
     pub(crate) fn core(&self) -> &Arc<StreamCore> {
@@ -120,7 +121,7 @@ impl<M: Memory> Stream<M> {
         match self.core.frontend.get(spare) {
             Ok(held) => {
                 self.core.space.wake();
-                self.told = (held.facts().lost, held.facts().end);
+                self.last = (held.facts().sequence, held.facts().end);
                 Some(self.packet(held.memory(), *held.facts()))
             }
             Err(NotNow::Empty | NotNow::NotDelivered) => {
@@ -144,11 +145,20 @@ impl<M: Memory> Stream<M> {
         }
     }
 
-    /// Losses that no packet has told (once finalised and drained): there are last words.
-    pub fn untold(&self) -> u64 {
-        let (lost, end) = self.told;
-        let words = self.core.frontend.last_words(lost, end, clock::now);
-        words.map_or(0, |w| w.lost.saturating_sub(lost))
+    /// What one more packet would tell, once the stream is finalised and drained and all
+    /// packets are where they belong or have failed: losses that no written packet told, or
+    /// only that the last packets are missing.
+    fn last_facts(&self) -> Option<PacketFacts> {
+        let (sequence, lost) = *lock(&self.core.told);
+        let (taken, ended) = self.last;
+        let told = (sequence == taken).then_some(lost);
+        self.core.frontend.last_words(told, ended, clock::now)
+    }
+
+    /// Losses that no written packet has told: there are last words.
+    pub fn untold(&self) -> Option<u64> {
+        let (_, told) = *lock(&self.core.told);
+        self.last_facts().map(|facts| facts.lost.saturating_sub(told))
     }
 
     /// Whether the reader has a memory to give.
@@ -159,14 +169,13 @@ impl<M: Memory> Stream<M> {
     /// On a finalised and drained stream: one more packet, without records, if losses have
     /// not been told yet. It lies in a memory of the reader's and never was in the ring.
     pub fn last_words(&mut self) -> Option<Packet<M>> {
-        let (lost, end) = self.told;
-        let facts = self.core.frontend.last_words(lost, end, clock::now)?;
+        let facts = self.last_facts()?;
         let index = lock(&self.memories.spare).ready.pop()?;
         let base = self.core.bases[index.get()].load(Ordering::Relaxed);
         // SAFETY: the memory is spare: the table does not name it, so no writer has it, and no
         // packet holds it; this value is the stream's one reader.
         unsafe { self.core.write_header(&facts, base) };
-        self.told = (facts.lost, facts.end);
+        self.last = (facts.sequence, facts.end);
         Some(self.packet(index, facts))
     }
 

@@ -443,7 +443,7 @@ fn a_loss_that_races_with_the_end_is_told() {
         }
         let mut r = Reader::new(1);
         r.drain(&model);
-        let told = model.frontend.last_words(0, 0, || model.now()).map_or(0, |f| f.lost);
+        let told = model.frontend.last_words(Some(0), 0, || model.now()).map_or(0, |f| f.lost);
         late.join().unwrap();
         assert_eq!(told, model.frontend.books().full);
         check(&model, &r, 4 + told);
@@ -476,7 +476,7 @@ fn empty_packet_racing_with_a_writer_tells_what_was_lost_before() {
             r.look(&model, &held);
             r.spare.push(held.memory());
         }
-        let last = model.frontend.last_words(told, 0, || model.now());
+        let last = model.frontend.last_words(Some(told), 0, || model.now());
         assert_eq!(last.map_or(told, |f| f.lost), model.frontend.books().full);
         check(&model, &r, 7);
     });
