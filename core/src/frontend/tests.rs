@@ -165,7 +165,8 @@ fn discard_refuses_when_full_and_takes_again_after_a_get() {
     assert_eq!(b.write(14), None, "the place is free at once, whatever long the memory is out");
 }
 
-/// I11: a writer that stalls costs nothing until the ring comes round to it.
+/// I11: a writer that stalls costs nothing until the ring comes round to it (lttng-ust 044fb42c,
+/// 11c22feb, 9fba335b: there it stopped the stream, uncounted).
 #[test]
 fn a_stalled_writer_costs_only_what_must_pass_it() {
     let mut b = Bench::new(Mode::Overwrite);
@@ -262,7 +263,8 @@ fn losses_after_the_last_packet_come_in_an_empty_one() {
     assert_eq!(b.reserve(1).err(), Some(Refused::Closed));
 }
 
-/// An empty sub-buffer is skipped (0bade047: a flush needs the same checks as a reserve).
+/// lttng-ust 2dac206d: a flush needs the same checks as a reserve; an empty sub-buffer is
+/// skipped.
 #[test]
 fn switching_an_empty_sub_buffer_does_nothing() {
     let mut b = Bench::new(Mode::Overwrite);
