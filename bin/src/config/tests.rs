@@ -4,7 +4,12 @@
 
 use std::fmt::Write;
 
+use rbpipe_core::backend::{Backend, Visit};
+use rbpipe_core::channel::Streams;
+use rbpipe_core::frontend::Mode;
+
 use super::*;
+use crate::sources::{self, Source, VisitSource};
 
 fn errors(text: &str, sets: &[&str]) -> String {
     let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
