@@ -45,6 +45,7 @@ impl Wake {
     /// Takes [`Wake::prepare`] back, where there is one sleeper alone: it would take back
     /// another one's, too.
     pub fn cancel(&self, ticket: Ticket) {
+        // Relaxed: the fences order what this word is about; the word alone is looked at here.
         let (Ticket(old), order) = (ticket, Ordering::Relaxed);
         // If somebody was woken in between, there is nothing to take back.
         let _ = self.state.compare_exchange(old, old & !ASLEEP, order, order);
@@ -81,6 +82,7 @@ impl Wake {
 
     #[cold]
     fn wake_slow(&self, mut state: u32) {
+        // Relaxed: as in `cancel`; the fence was in `wake`.
         let order = Ordering::Relaxed;
         // The flag off and one more waking: no ticket given so far is this value.
         while let Err(now) = self.state.compare_exchange(state, state.wrapping_add(1), order, order)

@@ -51,6 +51,38 @@ pub fn run(dir: &Path, toml: &str) -> (Output, Value) {
     (out, serde_json::from_slice(&text).unwrap_or(Value::Null))
 }
 
+/// Runs a pipeline in `dir`, with a report, whose files may have so many KiB and no more: a
+/// full disk of its own kind.
+///
+/// # Panics
+/// If it cannot be run.
+pub fn run_limited(dir: &Path, toml: &str, kib: u32) -> Output {
+    limited(dir, toml, kib).output().expect("it runs")
+}
+
+/// See [`run_limited`].
+///
+/// # Panics
+/// If the configuration cannot be written.
+pub fn limited(dir: &Path, toml: &str, kib: u32) -> Command {
+    std::fs::write(dir.join("pipeline.toml"), toml).expect("written");
+    let script = format!("ulimit -f {kib}; exec \"$0\" --config pipeline.toml --report \"$1\"");
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).arg(rbpipe().get_program()).arg("report.json");
+    command.current_dir(dir).stdin(Stdio::null());
+    command
+}
+
+/// The report that a run left in `dir`.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn report(dir: &Path) -> Value {
+    let text = std::fs::read(dir.join("report.json")).expect("a report");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
 /// Starts a pipeline and leaves it running.
 ///
 /// # Panics

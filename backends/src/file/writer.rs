@@ -254,6 +254,10 @@ impl Shared {
             self.idle.notify_all();
         }
         let mut queue = &mut state.streams[stream];
+        if file.as_ref().is_none_or(|f| !f.dirty) {
+            // Nothing to force (the file could not be made): nobody is to look for its time.
+            queue.next_sync = None;
+        }
         if let (Sync::Every(t), Some(f)) = (self.sync, &mut file)
             && f.dirty
         {

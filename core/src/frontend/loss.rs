@@ -54,7 +54,7 @@ pub struct Deciding<'a>(&'a AtomicU64);
 
 impl Drop for Deciding<'_> {
     fn drop(&mut self) {
-        // Release: with the Acquire in `is_settled`; the loss was counted before it.
+        // Release: with the Acquire in `nobody_decides`; the loss was counted before it.
         self.0.fetch_sub(1, Ordering::Release);
     }
 }

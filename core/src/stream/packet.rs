@@ -64,8 +64,8 @@ impl<M: ReadMemory> Packet<M> {
             return &[];
         };
         let size = self.size().min(len);
-        // SAFETY: the exchange made the memory this packet's own: no writer stores into it
-        // before it is put, which takes the packet by value and so ends this borrow.
+        // SAFETY: the exchange (of last words: that it was spare) made the memory this packet's
+        // own: no writer stores into it before it is put, which takes the packet by value and so ends this borrow.
         // `ReadMemory` promises that its bytes are initialised and may be read.
         unsafe { std::slice::from_raw_parts(base.as_ptr(), size) }
     }
