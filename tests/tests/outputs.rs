@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rbpipe_backends::file;
 use rbpipe_backends::pages::{Config, Pages};
 use rbpipe_core::backend::{Backend, BackendError, ChannelPlan, Context};
 use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Streams, Writer};
@@ -393,4 +394,44 @@ fn what_an_output_that_panics_leaves_is_in_the_books() {
     let (books, ..) = ended(channel, &packets);
     assert_eq!(books.engine.offered(), 11, "{books:?}");
     assert_eq!((books.failed_records, books.engine.wrap), (1, 10), "{books:?}");
+}
+
+/// The file backend: a packet longer than a write, behind a short one of the same stream, when
+/// the threads that write have gone to sleep.
+#[test]
+fn a_long_packet_behind_a_short_one_is_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (classes, class) = records::classes();
+    let geometry = Geometry::new(2 << 20, 4, 4, 84).expect("a geometry");
+    let plan = ChannelPlan { name: "c".into(), geometry, mode: Mode::Discard, classes };
+    let config =
+        file::Config { path: dir.path().join("t"), overwrite: false, sync: file::Sync::Never };
+    let backend = file::File::open(config, &plan, &Context::new("outputs")).expect("it opens");
+    let options = ChannelOptions {
+        plan,
+        streams: Streams::Single,
+        block_timeout: None,
+        switch_timer: None,
+        read_timer: None,
+        prefault: false,
+    };
+    let channel = Channel::open(options, backend).expect("it opens");
+    let (writer, monitor) = (channel.writer(), channel.monitor());
+    // A thread that is still on its way to sleep finds the work by itself.
+    std::thread::sleep(Duration::from_millis(300));
+    writer.record(class, &[0; 20]).expect("room");
+    // It does not fit behind that one, and fills a sub-buffer alone.
+    writer.record(class, &vec![0; (2 << 20) - 100]).expect("room");
+    let control = Control::new(channel.waker());
+    control.stop();
+    let drain =
+        std::thread::spawn(move || channel.run(&control, Duration::from_secs(1), &mut |_| {}));
+    let begin = Instant::now();
+    while !drain.is_finished() {
+        std::thread::sleep(Duration::from_millis(5));
+        let books = || monitor.streams()[0].books;
+        assert!(begin.elapsed() < Duration::from_secs(20), "it does not end: {:?}", books());
+    }
+    drain.join().expect("the drain").expect("it closes");
+    assert_eq!(monitor.streams()[0].books.output_records, 2);
 }
