@@ -1,6 +1,6 @@
 //! A backend of the tests' own: its output keeps what packets say, its memories can be spoilt.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -47,6 +47,8 @@ pub struct Collect {
     pub packets: Arc<Mutex<Taken>>,
     /// While this is set there is no memory to be had.
     pub exhausted: Arc<AtomicBool>,
+    /// How often there was none.
+    pub refused: Arc<AtomicU64>,
 }
 
 impl Collect {
@@ -57,6 +59,7 @@ impl Collect {
             treatment: Some(Box::new(treatment)),
             packets: Arc::default(),
             exhausted: Arc::default(),
+            refused: Arc::default(),
         }
     }
 }
@@ -80,6 +83,7 @@ impl Backend for Collect {
     }
     fn memory(&mut self, stream: &StreamInfo) -> Result<Loan, BackendError> {
         if self.exhausted.load(Ordering::Relaxed) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(BackendError::new("the test has no memory just now"));
         }
         Ok(Loan { memory: self.heap.memory(stream)?, ready: true })
