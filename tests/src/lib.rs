@@ -5,6 +5,7 @@ pub mod collect;
 pub mod faulty;
 pub mod program;
 pub mod records;
+pub mod timer;
 
 use std::process::Command;
 

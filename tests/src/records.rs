@@ -29,19 +29,33 @@ pub fn register(classes: &ClassRegistry) -> ClassId {
 }
 
 fn check(writer: u32, seq: u64, payload: &[u8]) -> u32 {
-    let head = [&writer.to_le_bytes()[..], &seq.to_le_bytes()].concat();
-    crc32c::crc32c_append(crc32c::crc32c(&head), payload)
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&writer.to_le_bytes()), &seq.to_le_bytes());
+    crc32c::crc32c_append(sum, payload)
 }
 
-/// The payload of a record.
+/// The payload of a record, `len` bytes of it beside what proves it.
 pub fn record(writer: u32, seq: u64, len: usize) -> Vec<u8> {
-    let payload: Vec<u8> = (0..len).map(|i| (seq as usize + i) as u8 ^ writer as u8).collect();
-    let mut out = Vec::with_capacity(20 + len);
-    out.extend(writer.to_le_bytes());
-    out.extend(seq.to_le_bytes());
-    out.extend(check(writer, seq, &payload).to_le_bytes());
-    out.extend((len as u32).to_le_bytes());
-    out.extend(payload);
+    let mut out = vec![0; 20 + len];
+    for (i, byte) in out[20..].iter_mut().enumerate() {
+        *byte = (seq as usize + i) as u8 ^ writer as u8;
+    }
+    let sum = check(writer, seq, &out[20..]);
+    out[..20].copy_from_slice(&head(writer, seq, sum, len));
+    out
+}
+
+/// The same without a payload and without an allocation: for signal handlers.
+#[must_use]
+pub fn bare(writer: u32, seq: u64) -> [u8; 20] {
+    head(writer, seq, check(writer, seq, &[]), 0)
+}
+
+fn head(writer: u32, seq: u64, sum: u32, len: usize) -> [u8; 20] {
+    let mut out = [0; 20];
+    out[..4].copy_from_slice(&writer.to_le_bytes());
+    out[4..12].copy_from_slice(&seq.to_le_bytes());
+    out[12..16].copy_from_slice(&sum.to_le_bytes());
+    out[16..].copy_from_slice(&(len as u32).to_le_bytes());
     out
 }
 
@@ -90,7 +104,7 @@ pub struct Found {
 }
 
 /// Where the parts of a record are in its payload.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Shape {
     /// Bytes of the checksum, which stands after writer and sequence number.
     check: usize,
@@ -141,49 +155,100 @@ fn verify_shape(dir: &Path, classes: &ClassRegistry, shape: Shape) -> Found {
 
 fn verify_stream(bytes: &[u8], classes: &Classes, shape: Shape, found: &mut Found) {
     let mut rest = bytes;
-    let mut last: Option<PacketHeader> = None;
-    let mut time = 0;
-    // A stream keeps the order of each writer's records.
-    let mut order: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut check = StreamCheck::new(shape);
     while !rest.is_empty() {
-        let h = PacketHeader::decode(rest, |id| StreamClass::ALL.get(id as usize % 3).copied())
-            .expect("a packet header");
-        let (packet, next) = rest.split_at(h.packet_size as usize);
+        let (h, size) = header(rest);
+        let (packet, next) = rest.split_at(size);
         rest = next;
-        assert_eq!(h.packet_size, h.content_size.next_multiple_of(8));
-        assert!(packet[h.content_size as usize..].iter().all(|b| *b == 0), "padding is zero");
-        if let Some(before) = &last {
-            assert!(h.sequence > before.sequence, "sequence numbers grow");
-            assert!(h.discarded >= before.discarded, "losses never run backwards");
-            assert!(h.begin >= before.end, "packets do not overlap in time");
-            found.packets_lost += h.sequence - before.sequence - 1;
-            found.packets += 1;
-        } else {
+        if check.last.is_none() {
             assert_eq!((h.sequence, h.discarded), (0, 0), "the first packet");
             assert_eq!(h.content_size, u64::from(h.stream_class.header_size()));
         }
+        check.packet(packet, classes);
+    }
+    found.records += check.found.records;
+    found.aborted += check.found.aborted;
+    found.packets_lost += check.found.packets_lost;
+    // The first one is the file's, not the ring's.
+    found.packets += check.found.packets.saturating_sub(1);
+    found.discarded += check.found.discarded;
+}
+
+fn header(packet: &[u8]) -> (PacketHeader, usize) {
+    let h = PacketHeader::decode(packet, |id| StreamClass::ALL.get(id as usize % 3).copied())
+        .expect("a packet header");
+    let size = usize::try_from(h.packet_size).expect("a packet in memory");
+    (h, size)
+}
+
+/// What a stream keeps from packet to packet, checked as they come.
+#[derive(Debug)]
+pub struct StreamCheck {
+    shape: Shape,
+    last: Option<PacketHeader>,
+    time: u64,
+    /// A stream keeps the order of each writer's records.
+    order: BTreeMap<u32, u64>,
+    /// What was found so far; `discarded` is what the last packet said.
+    pub found: Found,
+}
+
+impl Default for StreamCheck {
+    /// For records of [`register`]'s class.
+    fn default() -> Self {
+        Self::new(Shape { check: 4 })
+    }
+}
+
+impl StreamCheck {
+    fn new(shape: Shape) -> Self {
+        let (order, found) = (BTreeMap::new(), Found::default());
+        Self { shape, last: None, time: 0, order, found }
+    }
+
+    /// Checks the stream's next packet; gives how many records it holds.
+    ///
+    /// # Panics
+    /// At the first thing that is wrong.
+    pub fn packet(&mut self, packet: &[u8], classes: &Classes) -> u64 {
+        let (h, size) = header(packet);
+        assert_eq!(size, packet.len(), "the packet's own size");
+        assert_eq!(h.packet_size, h.content_size.next_multiple_of(8));
+        assert!(packet[h.content_size as usize..].iter().all(|b| *b == 0), "padding is zero");
+        if let Some(before) = &self.last {
+            assert!(h.sequence > before.sequence, "sequence numbers grow");
+            assert!(h.discarded >= before.discarded, "losses never run backwards");
+            assert!(h.begin >= before.end, "packets do not overlap in time");
+            self.found.packets_lost += h.sequence - before.sequence - 1;
+        }
         let content = &packet[..h.content_size as usize];
         let mut cursor = Cursor::new(h.stream_class.header_size() as usize, h.begin);
+        let before = self.found.records;
         while let Some(r) = cursor.next(content, classes).expect("a record") {
-            assert!(r.time >= time && r.time >= h.begin && r.time <= h.end, "time");
-            time = r.time;
+            assert!(r.time >= self.time && r.time >= h.begin && r.time <= h.end, "time");
+            self.time = r.time;
             if r.class.is_none() {
-                found.aborted += 1;
+                self.found.aborted += 1;
                 continue;
             }
-            found.records += 1;
-            let payload = &content[r.payload.0..r.payload.1];
-            let writer = u32::from_le_bytes(payload[0..4].try_into().expect("4"));
-            let seq = u64::from_le_bytes(payload[4..12].try_into().expect("8"));
-            let sum = u32::from_le_bytes(payload[12..16].try_into().expect("4"));
-            let bytes = &payload[16 + shape.check..];
-            assert_eq!(sum, check(writer, seq, bytes), "checksum of {writer}/{seq}");
-            let before = order.insert(writer, seq);
-            assert!(before.is_none_or(|b| b < seq), "order of writer {writer}: {before:?}, {seq}");
+            self.found.records += 1;
+            self.record(&content[r.payload.0..r.payload.1]);
         }
-        last = Some(h);
+        self.found.packets += 1;
+        self.found.discarded = h.discarded;
+        self.last = Some(h);
+        self.found.records - before
     }
-    found.discarded += last.map_or(0, |h| h.discarded);
+
+    fn record(&mut self, payload: &[u8]) {
+        let writer = u32::from_le_bytes(payload[0..4].try_into().expect("4"));
+        let seq = u64::from_le_bytes(payload[4..12].try_into().expect("8"));
+        let sum = u32::from_le_bytes(payload[12..16].try_into().expect("4"));
+        let bytes = &payload[16 + self.shape.check..];
+        assert_eq!(sum, check(writer, seq, bytes), "checksum of {writer}/{seq}");
+        let before = self.order.insert(writer, seq);
+        assert!(before.is_none_or(|b| b < seq), "order of writer {writer}: {before:?}, {seq}");
+    }
 }
 
 /// A registry with the class in it.

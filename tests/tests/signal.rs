@@ -2,10 +2,6 @@
 //! timer signals at about 10 kHz interrupt a thread that traces as fast as it can, and each
 //! other's handler (so it nests twice); in block mode, where a nested writer must never wait.
 //! Then books, checksums and order.
-//!
-//! The timers signal that thread alone (`SIGEV_THREAD_ID`). A process-wide timer would reach
-//! any thread that does not block the signal, the test runner's own among them: then two
-//! handlers number and record side by side, and no order can be expected of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,6 +14,7 @@ use rbpipe_core::class::ClassId;
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::{Geometry, Mode};
 use rbpipe_tests::records;
+use rbpipe_tests::timer::{ThreadTimer, handle};
 
 static HANDLER: OnceLock<(Writer, ClassId)> = OnceLock::new();
 const SIGNALS: [libc::c_int; 2] = [libc::SIGUSR1, libc::SIGUSR2];
@@ -32,44 +29,10 @@ extern "C" fn trace(signal: libc::c_int) {
     if DEPTH.fetch_add(1, Ordering::Relaxed) > 0 {
         NESTED_TWICE.fetch_add(1, Ordering::Relaxed);
     }
-    let (seq, mut bytes) = (SEQ[which].fetch_add(1, Ordering::Relaxed), [0u8; 20]);
-    // As `records::record` for writer 8 or 9 without a payload, but without an allocation.
-    bytes[..4].copy_from_slice(&(8 + which as u32).to_le_bytes());
-    bytes[4..12].copy_from_slice(&seq.to_le_bytes());
-    let check = crc32c::crc32c(&bytes[..12]);
-    bytes[12..16].copy_from_slice(&check.to_le_bytes());
+    let seq = SEQ[which].fetch_add(1, Ordering::Relaxed);
     // What is lost is counted; there is nobody to tell here.
-    let _ = writer.record(*class, &bytes);
+    let _ = writer.record(*class, &records::bare(8 + which as u32, seq));
     DEPTH.fetch_sub(1, Ordering::Relaxed);
-}
-
-/// A timer that signals the calling thread, and no other one.
-struct Timer(libc::timer_t);
-
-impl Timer {
-    fn start(signal: libc::c_int, every_ns: i64) -> Self {
-        // SAFETY: plain system calls on values of this frame.
-        unsafe {
-            let mut event: libc::sigevent = std::mem::zeroed();
-            event.sigev_notify = libc::SIGEV_THREAD_ID;
-            event.sigev_signo = signal;
-            event.sigev_notify_thread_id = libc::gettid();
-            let mut timer = std::mem::zeroed();
-            let made = libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer);
-            assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
-            let every = libc::timespec { tv_sec: 0, tv_nsec: every_ns };
-            let times = libc::itimerspec { it_interval: every, it_value: every };
-            assert_eq!(libc::timer_settime(timer, 0, &raw const times, std::ptr::null_mut()), 0);
-            Self(timer)
-        }
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        // SAFETY: the timer is this value's own.
-        unsafe { libc::timer_delete(self.0) };
-    }
 }
 
 #[test]
@@ -105,16 +68,11 @@ fn a_signal_handler_may_trace_inside_a_record() {
         writer.register();
         assert!(HANDLER.set((writer.for_handlers(), class)).is_ok());
         for signal in SIGNALS {
-            // SAFETY: the handler touches atomics and a writer alone, which is made for it. No
-            // other signal is masked while it runs: the two interrupt each other.
-            unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = trace as *const () as usize;
-                action.sa_flags = libc::SA_RESTART;
-                libc::sigaction(signal, &raw const action, std::ptr::null_mut());
-            }
+            // SAFETY: the handler touches atomics and a writer alone, which is made for it.
+            unsafe { handle(signal, trace) };
         }
-        let timers = [Timer::start(SIGNALS[0], 100_000), Timer::start(SIGNALS[1], 97_000)];
+        let timers =
+            [ThreadTimer::start(SIGNALS[0], 100_000), ThreadTimer::start(SIGNALS[1], 97_000)];
         let (begin, mut offered) = (Instant::now(), 0);
         // Until one handler has met the other underway, too, however busy the machine is.
         let met = || NESTED_TWICE.load(Ordering::Relaxed) > 0 || begin.elapsed().as_secs() > 20;
