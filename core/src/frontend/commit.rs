@@ -12,7 +12,7 @@ use super::{
     Line, MemoryIndex, Position, RECORD_BITS, RECORDED, RECORDS, TABLE,
 };
 use crate::memory::Publish;
-use crate::sync::{Ordering, Primitives};
+use crate::sync::{Ordering, Primitives, load_to_change};
 
 /// The duty to deliver a sub-buffer: the one moment of exclusive access to it. Taken up by
 /// [`Frontend::claim`].
@@ -94,20 +94,19 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         let (g, start) = (self.geometry, closing.start);
         let i = g.index(start);
         let committed = self.hot(i, COMMITTED);
-        let word = committed.load(Ordering::Relaxed);
+        let word = load_to_change(committed, Ordering::Relaxed);
         // Nobody else may add before `delivered` is complete: done after it, this store
         // would undo the next lap's adds.
         committed.store(word & !RECORDS, Ordering::Relaxed);
         step!("deliver: records taken");
-        debug_assert_eq!(self.cold(i, DELIVERED).load(Ordering::Relaxed), g.before(start));
         // Odd: claimed, never complete.
         self.cold(i, DELIVERED).store(g.before(start) | 1, Ordering::Relaxed);
         let fact = |f| self.hot(i, f).load(Ordering::Relaxed);
         let content_end = Position::new(fact(FACT_CONTENT_END));
         let content = content_end.from(start);
-        debug_assert!((0..=g.subbuf_size().cast_signed()).contains(&content), "fact of this lap");
         let facts = PacketFacts {
             sequence: g.sequence(start),
+            // A fact of this lap; checked, as all that is used as a length.
             content: content.clamp(0, g.subbuf_size().cast_signed()).cast_unsigned(),
             begin: fact(FACT_BEGIN),
             end: fact(FACT_END),
@@ -117,7 +116,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         };
         // Relaxed: the opener acquired this word, and we the opener's add.
         let id = SubBufferId::from_word(self.cold(i, TABLE).load(Ordering::Relaxed));
-        let memory = id.memory();
+        let memory = self.memory(id);
         let words = self.packet(memory);
         let values = [
             facts.sequence,
@@ -140,11 +139,12 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         let i = g.index(start);
         let id = SubBufferId::delivered(g.lap(start), claimed.memory).word();
         let table = self.cold(i, TABLE);
+        // Relaxed: who looks at this word has acquired `delivered`, below. (A locked operation
+        // where stores may linger in the processor's write-combining buffers.)
         match publish {
-            // Release: with the reader's exchange; header, bytes and facts before it.
-            Publish::Release => table.store(id, Ordering::Release),
+            Publish::Release => table.store(id, Ordering::Relaxed),
             Publish::Fence => {
-                table.swap(id, Ordering::AcqRel);
+                table.swap(id, Ordering::Relaxed);
             }
         }
         step!("deliver: table");

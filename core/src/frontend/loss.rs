@@ -39,7 +39,9 @@ impl Books {
     /// What was offered: the sum of all that became of it.
     #[must_use]
     pub fn offered(&self) -> u64 {
-        self.recorded + self.full + self.wrap + self.too_big + self.aborted
+        [self.recorded, self.full, self.wrap, self.too_big, self.aborted]
+            .into_iter()
+            .fold(0, u64::saturating_add)
     }
 }
 
@@ -120,7 +122,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
                 // its deliverer never came to claim it.
                 (delivered.is_multiple_of(2) && bytes >= g.subbuf_size()).then_some(word & RECORDS)
             })
-            .sum()
+            .fold(0, u64::saturating_add)
     }
 
     /// All losses there are, once the stream has ended: what its last packet tells.
@@ -160,13 +162,15 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         for i in 0..self.geometry.subbuf_count() as usize {
             let id = self.table(i);
             if id.is_noref() && !id.is_taken() {
-                kept += self.packet(id.memory())[super::commit::RECORDS_IN].load(Ordering::Relaxed);
+                let records = &self.packet(self.memory(id))[super::commit::RECORDS_IN];
+                // Saturating: somebody may have scribbled there.
+                kept = u64::saturating_add(kept, records.load(Ordering::Relaxed));
             }
         }
         Books {
             recorded: load(RECORDED),
             full: load(Lost::Full.word()),
-            wrap: load(Lost::Wrap.word()) + self.given_up(),
+            wrap: load(Lost::Wrap.word()).saturating_add(self.given_up()),
             too_big: load(Lost::TooBig.word()),
             aborted: load(ABORTED),
             kept,

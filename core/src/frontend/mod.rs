@@ -71,6 +71,13 @@ use subbuf_id::SubBufferId;
 #[derive(Debug, Default)]
 pub struct Line([AtomicU64; 8]);
 
+impl Line {
+    /// Its words, as they lie in memory.
+    pub fn words(&self) -> &[AtomicU64; 8] {
+        &self.0
+    }
+}
+
 /// Whose clock a stream's timestamps come from. A stream never mixes the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timestamps {
@@ -165,8 +172,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
             this.hot(i as usize, COMMITTED).store(before << RECORD_BITS, Ordering::Relaxed);
             this.cold(i as usize, DELIVERED).store(before, Ordering::Relaxed);
             let id = SubBufferId::taken(MemoryIndex::new(i));
-            // Release: with the writers' Acquire loads, as any table store.
-            this.cold(i as usize, TABLE).store(id.word(), Ordering::Release);
+            this.cold(i as usize, TABLE).store(id.word(), Ordering::Relaxed);
         }
         Ok(this)
     }
@@ -204,6 +210,14 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         Ok(this)
     }
 
+    /// The memories that the table does not name: the reader's, also the one's that comes after
+    /// a reader that died. Meaningful while no reader is at work.
+    pub fn unnamed(&self) -> Vec<MemoryIndex> {
+        let count = self.geometry.subbuf_count() as usize;
+        let named: Vec<_> = (0..count).map(|i| self.memory(self.table(i))).collect();
+        (0..self.geometry.memories()).map(MemoryIndex::new).filter(|m| !named.contains(m)).collect()
+    }
+
     fn check_lines(&self) -> Result<(), StateError> {
         let (found, needed) = (self.lines.as_ref().len(), Self::lines_needed(self.geometry));
         if found < needed { Err(StateError::Lines { found, needed }) } else { Ok(()) }
@@ -223,15 +237,17 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     }
     /// The end of what is reserved.
     pub fn write_position(&self) -> Position {
-        Position::new(self.word(WRITE_POS).load(Ordering::Acquire))
+        // Relaxed: what lies before it is read after `delivered` was acquired.
+        Position::new(self.word(WRITE_POS).load(Ordering::Relaxed))
     }
     /// The reader's cursor.
     pub fn consumed(&self) -> Position {
-        Position::new(self.word(CONSUMED).load(Ordering::Acquire))
+        Position::new(self.word(CONSUMED).load(Ordering::Relaxed))
     }
     /// Whether no record will come any more.
     pub fn is_finalised(&self) -> bool {
-        self.word(WRITE_POS).load(Ordering::Acquire) & FINALISED != 0
+        // Relaxed: who must not miss it has a fence of its own (`deciding`).
+        self.word(WRITE_POS).load(Ordering::Relaxed) & FINALISED != 0
     }
     /// Sub-buffers between the reader's cursor and the end of what is reserved, a
     /// part-filled one counted as one. In overwrite mode this may be more than there are.
@@ -251,6 +267,13 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     #[inline]
     fn cold(&self, i: usize, word: usize) -> &AtomicU64 {
         &self.lines.as_ref()[SUBBUFS + 2 * i + 1].0[word]
+    }
+    /// The memory that a table word names. What somebody else may have scribbled into is never
+    /// used as an index before it is checked (I12).
+    #[inline]
+    fn memory(&self, id: SubBufferId) -> MemoryIndex {
+        let last = self.geometry.memories() - 1;
+        MemoryIndex::new((id.memory().get() as u32).min(last))
     }
     fn packet(&self, m: MemoryIndex) -> &[AtomicU64; 8] {
         let first = SUBBUFS + 2 * self.geometry.subbuf_count() as usize;

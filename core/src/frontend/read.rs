@@ -9,7 +9,7 @@ use super::{
     BYTES_MASK, COMMITTED, CONSUMED, DELIVERED, Frontend, Line, MemoryIndex, Mode, PacketFacts,
     Position, RECORD_BITS, RECORDS, TABLE,
 };
-use crate::sync::{Ordering, Primitives};
+use crate::sync::{Ordering, Primitives, load_to_change};
 
 /// A packet that the reader owns: its memory and its facts.
 #[must_use = "the memory must become spare again"]
@@ -49,8 +49,8 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         let g = self.geometry;
         // In overwrite mode a get can be refused because writers pass; each time they do,
         // the cursor moves on. A bounded number of turns, so that a fast writer cannot
-        // keep the reader here.
-        for _ in 0..16 {
+        // keep the reader here. (A model explores every stale look in every turn.)
+        for _ in 0..if cfg!(loom) { 2 } else { 16 } {
             let end = self.write_position();
             let at = self.oldest(end);
             if at != self.cursor() {
@@ -72,28 +72,32 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
                 self.set_consumed(at.plus(g.subbuf_size()));
                 continue;
             }
-            if !id.is_noref() || id.lap() != g.lap(at) {
-                continue;
+            if let Some(held) = self.exchange(at, spare) {
+                // At once: the place is free, and the memory is ours however long it is needed.
+                self.set_consumed(at.plus(g.subbuf_size()));
+                return Ok(held);
             }
-            let fresh = SubBufferId::taken(spare).word();
-            // AcqRel. Release: our last use of the spare memory comes before a writer's
-            // first byte in it. Acquire: the packet's header, bytes and facts.
-            let exchange = self.cold(j, TABLE).compare_exchange(
-                id.word(),
-                fresh,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
-            if exchange.is_err() {
-                continue;
-            }
-            step!("get: exchanged");
-            // At once: the place is free, and the memory is ours however long it is needed.
-            self.set_consumed(at.plus(g.subbuf_size()));
-            let memory = id.memory();
-            return Ok(Held { memory, facts: self.packet_facts(memory) });
         }
         Err(NotNow::NotDelivered)
+    }
+
+    /// The exchange: takes the packet of the lap that `at` lies in, which is delivered, and
+    /// leaves `spare` in its place. `None`: a writer was faster.
+    pub(super) fn exchange(&self, at: Position, spare: MemoryIndex) -> Option<Held> {
+        let g = self.geometry;
+        let id = self.table(g.index(at));
+        if !id.is_noref() || id.is_taken() || id.lap() != g.lap(at) {
+            return None;
+        }
+        let fresh = SubBufferId::taken(spare).word();
+        // Release: with the Acquire in `table`; our last use of the spare memory comes before a
+        // writer's first byte in it. The packet's header, bytes and facts came with `delivered`.
+        self.cold(g.index(at), TABLE)
+            .compare_exchange(id.word(), fresh, Ordering::Release, Ordering::Relaxed)
+            .ok()?;
+        step!("get: exchanged");
+        let memory = self.memory(id);
+        Some(Held { memory, facts: self.packet_facts(memory) })
     }
 
     /// Whether `get` would find a packet.
@@ -110,20 +114,21 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     }
 
     fn cursor(&self) -> Position {
-        Position::new(self.word(CONSUMED).load(Ordering::Relaxed))
+        Position::new(load_to_change(self.word(CONSUMED), Ordering::Relaxed))
     }
 
     /// The oldest sub-buffer that the reader has not taken and that is not being overwritten,
-    /// when `end` is reserved.
-    fn oldest(&self, end: Position) -> Position {
+    /// when `end` is reserved. In discard and block mode nothing is overwritten; positions that
+    /// are further apart than the ring is long are somebody's scribbles, and bounded like this.
+    pub(super) fn oldest(&self, end: Position) -> Position {
         let (g, at) = (self.geometry, self.cursor());
-        if self.mode == Mode::Overwrite && end.from(at) > g.buffer_size().cast_signed() {
+        if end.from(at) > g.buffer_size().cast_signed() {
             return g.start(end.minus(1)).plus(g.subbuf_size()).minus(g.buffer_size());
         }
         at
     }
 
-    fn is_delivered(&self, at: Position) -> bool {
+    pub(super) fn is_delivered(&self, at: Position) -> bool {
         let g = self.geometry;
         // Acquire: with the deliverer's Release.
         self.cold(g.index(at), DELIVERED).load(Ordering::Acquire) == g.complete(at)
@@ -184,7 +189,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     fn give_up(&self, at: Position) -> u64 {
         let g = self.geometry;
         let word = self.hot(g.index(at), COMMITTED);
-        let mut found = word.load(Ordering::Relaxed);
+        let mut found = load_to_change(word, Ordering::Relaxed);
         loop {
             let bytes = (found >> RECORD_BITS).wrapping_sub(g.before(at)) & BYTES_MASK;
             if bytes >= g.subbuf_size() {
@@ -206,7 +211,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         }
     }
 
-    fn set_consumed(&self, at: Position) {
+    pub(super) fn set_consumed(&self, at: Position) {
         // Release: with the writers' Acquire in `may_open`; the exchange before it.
         self.word(CONSUMED).store(at.get(), Ordering::Release);
         step!("get: consumed");

@@ -13,7 +13,7 @@ use super::{
     FACT_BEGIN, FACT_CONTENT_END, FACT_END, FACT_LOST, FACT_ORIGIN, Frontend, Geometry,
     LAST_TIMESTAMP, Line, Lost, MemoryIndex, Mode, Position, TABLE, Timestamps, WRITE_POS,
 };
-use crate::sync::{Ordering, Primitives};
+use crate::sync::{Ordering, Primitives, load_to_change};
 
 /// What the seam knows and the frontend does not: times and sizes. Asked inside the retry
 /// loop; the last answers are those that hold.
@@ -115,7 +115,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     pub fn reserve_fast(&self, layout: &mut impl Layout) -> Option<Grant> {
         let g = self.geometry;
         // Acquire: with the CAS of the writer before; what it saw, this one sees.
-        let word = self.word(WRITE_POS).load(Ordering::Acquire);
+        let word = load_to_change(self.word(WRITE_POS), Ordering::Acquire);
         let old = Position::new(word);
         let offset = g.offset(old);
         if word & FINALISED != 0 || offset == 0 {
@@ -143,7 +143,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
             if let Some(grant) = self.reserve_fast(layout) {
                 return Ok(Reserved { grant, closing: None });
             }
-            let word = self.word(WRITE_POS).load(Ordering::Acquire);
+            let word = load_to_change(self.word(WRITE_POS), Ordering::Acquire);
             if word & FINALISED != 0 {
                 return Err(Refused::Closed);
             }
@@ -192,7 +192,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         if let Err(lost) = self.may_open(begin) {
             // Without this second look records are lost that nobody stands in the way of.
             // For `full` a stale position errs on the other side: `consumed` only grows.
-            if self.word(WRITE_POS).load(Ordering::Acquire) != old.get() {
+            if self.word(WRITE_POS).load(Ordering::Relaxed) != old.get() {
                 return None;
             }
             return Some(Err(Refused::Lost(lost)));
@@ -299,7 +299,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
                 }
             }
         }
-        id.memory()
+        self.memory(id)
     }
 
     /// The closer's facts of sub-buffer `i`, before its commit.
@@ -332,7 +332,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     fn seal(&self, mut now: impl FnMut() -> u64, bit: u64) -> Option<Closing> {
         let g = self.geometry;
         loop {
-            let word = self.word(WRITE_POS).load(Ordering::Acquire);
+            let word = load_to_change(self.word(WRITE_POS), Ordering::Acquire);
             let old = Position::new(word);
             let offset = g.offset(old);
             if word & FINALISED != 0 || (offset == 0 && bit == 0) {
@@ -362,7 +362,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     pub fn empty_packet(&self, mut now: impl FnMut() -> u64) -> Option<Closing> {
         let g = self.geometry;
         loop {
-            let word = self.word(WRITE_POS).load(Ordering::Acquire);
+            let word = load_to_change(self.word(WRITE_POS), Ordering::Acquire);
             let old = Position::new(word);
             if word & FINALISED != 0 || g.offset(old) != 0 {
                 return None;
