@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::ghost::{Record, Token, WINDOW};
 use super::plan::Reading;
+use super::tally;
 use super::world::{Crash, Over, World};
 use crate::frontend::{
     Closing, Grant, Held, Layout, Lost, Measure, MemoryIndex, Mode, PacketFacts, Refused,
@@ -299,13 +300,19 @@ impl Reader<'_> {
         self.finish();
     }
 
-    /// One turn of its own: a packet, a memory back, a switch, a flush, a rest.
+    /// One turn of its own: a packet, a memory back, a switch, a flush, the books, a rest.
     fn turn(&mut self) {
         let world = self.world;
-        match world.rng.below(10) {
-            0 => switch(world),
-            1 => self.flush(),
-            2..5 => self.put(),
+        match world.rng.below(20) {
+            0 | 1 => switch(world),
+            2 | 3 => self.flush(),
+            4 => {
+                world.begins();
+                let taken = world.ghost.borrow().taken;
+                let books = world.ring.books();
+                assert!(books.recorded >= taken, "{books:?}, and {taken} were read (I7)");
+            }
+            5..10 => self.put(),
             _ => {
                 if !self.get() {
                     self.idle();
@@ -387,7 +394,11 @@ impl Reader<'_> {
         switch(world);
         self.drain();
         world.begins();
-        deliver(world, world.ring.empty_packet(|| world.now()));
+        let closing = world.ring.empty_packet(|| world.now());
+        if closing.is_some() {
+            tally("empty packets");
+        }
+        deliver(world, closing);
         world.ghost.borrow().left(world.token());
     }
 
@@ -455,6 +466,7 @@ impl Reader<'_> {
             let PacketFacts { begin, end, lost, records, .. } = facts;
             assert!(begin >= self.ended && end >= begin, "last words before the last packet (I6)");
             assert!(records == 0 && lost > self.told, "{facts:?} told {}", self.told);
+            tally("last words");
             self.told = lost;
         }
         if settled {

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Ring;
 use super::atomic::{Effect, Kind};
+use super::{Ring, tally, tally_many};
 use crate::frontend::position::FINALISED;
 use crate::frontend::subbuf_id::SubBufferId;
 use crate::frontend::{
@@ -162,7 +162,8 @@ pub(super) struct Ghost {
     /// What became of records: `lost.full`, `.wrap`, `.too_big`, `aborted`.
     lost: [u64; 4],
     recorded: u64,
-    taken: u64,
+    /// Records in packets that the reader took, and in those that writers passed.
+    pub taken: u64,
     overwritten: u64,
     /// The last packet read: start, end, losses; and the last record of each token.
     last_read: Option<(i64, u64, u64)>,
@@ -368,7 +369,9 @@ impl Ghost {
         place.committed += size.cast_unsigned();
         assert!(place.committed <= full, "more than a sub-buffer is committed (I1)");
         assert!(records <= RECORDS);
-        if place.committed == full && !place.given_up {
+        if place.given_up {
+            tally("late commits");
+        } else if place.committed == full {
             assert_eq!(place.delivery, Delivery::Open, "complete twice (I4)");
             place.delivery = Delivery::Due(token);
         }
@@ -709,6 +712,28 @@ impl Ghost {
             self.overwritten,
             "overwritten, derived (I7)"
         );
+    }
+
+    /// What happened, for the summary.
+    pub fn tally(&self) {
+        let [full, wrap, too_big, aborted] = self.lost;
+        let delivered = self.packets.values().filter(|p| p.delivered);
+        let empty = delivered.clone().filter(|p| p.counted == 0).count() as u64;
+        let given_up = self.places.iter().filter(|p| p.given_up).count() as u64;
+        for (name, n) in [
+            ("records", self.recorded),
+            ("full", full),
+            ("wrap", wrap),
+            ("too big", too_big),
+            ("aborted", aborted),
+            ("packets", delivered.count() as u64),
+            ("without records", empty),
+            ("taken", self.taken),
+            ("overwritten", self.overwritten),
+            ("given up", given_up),
+        ] {
+            tally_many(name, n);
+        }
     }
 
     /// All packets there ever were, read or not: times and losses never run backwards (I6).

@@ -121,7 +121,7 @@ impl Plan {
         let writers = if kind == Kind::Given { 1 } else { 1 + rng.below(4) as usize };
         // Some laps of the ring, by records of a third of a sub-buffer.
         let bytes = buffer * (1 + rng.below(5)) / 2;
-        let writes = (3 * bytes / size / writers as u64).clamp(1, 16);
+        let writes = (3 * bytes / size / writers as u64).clamp(2, 30);
         let timer =
             rng.one_in(2).then(|| Timer { switches: rng.below(4), finalises: rng.one_in(4) });
         let reading = match rng.below(8) {

@@ -13,6 +13,7 @@ use super::actors;
 use super::atomic::Effect;
 use super::ghost::{Ghost, Token};
 use super::plan::{Kind, Plan, Rng};
+use super::tally;
 use crate::frontend::Line;
 use crate::wake::Wake;
 
@@ -160,8 +161,9 @@ impl World {
     pub fn check(&self) {
         let ghost = self.ghost.borrow();
         ghost.check_packets();
+        ghost.tally();
         if ghost.in_delivery() > 0 {
-            // A deliverer died with records in its hands.
+            // A deliverer died with records in its hands: nobody counts them.
             assert!(self.anybody_died());
             return;
         }
@@ -212,26 +214,29 @@ impl World {
             *n -= u64::from(some);
             some
         };
-        let is_writer = (1..=self.plan.writers).contains(&token.actor);
         match self.rng.below(6) {
             0 | 1 if spend(|p| &mut p.stalls) => {
                 let laps = self.rng.of(&[0, 1, 1, 2, 3]);
                 let buffer = self.plan.geometry.buffer_size().cast_signed();
                 let until = self.ghost.borrow().write_position() + 1 + laps * buffer;
+                tally("stalls");
                 self.say(|| format!("stalls until {until}"));
                 self.rest(State::Stalled { until });
             }
-            2 if is_writer && spend(|p| &mut p.deaths) => {
+            2 if token.actor != 0 && spend(|p| &mut p.deaths) => {
+                tally("deaths");
                 self.say(|| "dies".to_owned());
                 self.rest(State::Dead);
             }
             3 if token.depth < 2 && spend(|p| &mut p.signals) => {
+                tally(if token.depth == 0 { "handlers" } else { "handlers in handlers" });
                 self.say(|| "is interrupted".to_owned());
                 self.depths.borrow_mut()[token.actor] += 1;
                 actors::write(self);
                 self.depths.borrow_mut()[token.actor] -= 1;
             }
             4 if token == Token::READER && self.mortal.get() && spend(|p| &mut p.crashes) => {
+                tally("readers that died");
                 self.say(|| "dies, and will come back".to_owned());
                 resume_unwind(Box::new(Crash));
             }
@@ -368,6 +373,7 @@ impl World {
 
     pub fn sleep(&self, word: usize, is: u64, ticket: u64, at_most: Option<Duration>) {
         if is == ticket {
+            tally("sleeps");
             self.say(|| "sleeps".to_owned());
             self.rest(State::Asleep { word, ticket, at_most: at_most.is_some() });
             self.begins();
