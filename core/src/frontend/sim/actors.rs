@@ -461,6 +461,7 @@ impl Reader<'_> {
     fn last_words(&mut self, settled: bool) {
         let world = self.world;
         world.begins();
+        let before = world.elsewhere();
         let words = world.ring.last_words(Some(self.told), self.ended, || world.now());
         if let Some(facts) = words {
             let PacketFacts { begin, end, lost, records, .. } = facts;
@@ -469,7 +470,7 @@ impl Reader<'_> {
             tally("last words");
             self.told = lost;
         }
-        if settled {
+        if settled || world.elsewhere() == before {
             let lost = world.ghost.borrow().lost_in_all();
             assert_eq!(self.told, lost, "the trace tells what was lost (I7)");
         }

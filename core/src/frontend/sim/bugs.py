@@ -113,10 +113,8 @@ BUGS = [
         "records are taken out after `delivered`",
         "frontend/commit.rs",
         [
-            ("        committed.store(word & !RECORDS, Ordering::Relaxed);\n", ""),
-            ('step!("deliver: delivered");',
-             "let word = self.hot(i, COMMITTED).load(Ordering::Relaxed);\n"
-             "        self.hot(i, COMMITTED).store(word & !RECORDS, Ordering::Relaxed);"),
+            ("        self.hot(i, COMMITTED).store(committed, Ordering::Relaxed);\n", ""),
+            ('step!("deliver: delivered");', "self.hot(i, COMMITTED).store(committed, Ordering::Relaxed);"),
         ],
     ),
     (
@@ -266,7 +264,17 @@ BUGS = [
     (
         "a packet overwritten is still kept",
         "frontend/loss.rs",
-        [("if id.is_noref() && !id.is_taken() {", "if !id.is_taken() {")],
+        [("if id.is_noref() && !id.is_taken() && is_delivered {", "if !id.is_taken() && is_delivered {")],
+    ),
+    (
+        "a packet in delivery is kept",
+        "frontend/loss.rs",
+        [("if id.is_noref() && !id.is_taken() && is_delivered {", "if id.is_noref() && !id.is_taken() {")],
+    ),
+    (
+        "who delivers is left out of what is given up",
+        "frontend/loss.rs",
+        [("load(Ordering::Acquire) & !1;", "load(Ordering::Acquire);")],
     ),
     (
         "overwrite: a writer waits for who stands in its way",

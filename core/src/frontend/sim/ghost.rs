@@ -53,10 +53,13 @@ enum Delivery {
     Open,
     /// Complete: this one's to deliver.
     Due(Token),
-    /// Its records are taken out of the counter.
     Claimed(Token),
     /// The table names the packet.
     Tabled(Token),
+    /// Its records are taken out of the counter …
+    Emptied(Token),
+    /// … and are in the books.
+    Recorded(Token),
     Done,
 }
 
@@ -79,11 +82,14 @@ impl Place {
         self.delivery != Delivery::Done
     }
     fn holds(&self, token: Token) -> bool {
-        let deliverer = match self.delivery {
-            Delivery::Due(t) | Delivery::Claimed(t) | Delivery::Tabled(t) => t == token,
-            Delivery::Open | Delivery::Done => false,
-        };
-        deliverer || self.parts.iter().any(|p| p.token == token)
+        let delivers = [
+            Delivery::Due(token),
+            Delivery::Claimed(token),
+            Delivery::Tabled(token),
+            Delivery::Emptied(token),
+            Delivery::Recorded(token),
+        ];
+        delivers.contains(&self.delivery) || self.parts.iter().any(|p| p.token == token)
     }
 }
 
@@ -118,6 +124,7 @@ enum Word {
     Consumed,
     /// `lost.full`, `.wrap`, `.too_big`, `aborted`.
     Lost(usize),
+    Recorded,
     Committed(usize),
     Delivered(usize),
     Table(usize),
@@ -255,8 +262,9 @@ impl Ghost {
                 self.counted_lost(token, word);
             }
             (Word::Committed(i), Kind::Add) => self.added(token, i, before, after),
-            (Word::Committed(i), Kind::Store) => self.claimed(token, i, before, after),
+            (Word::Committed(i), Kind::Store) => self.emptied(token, i, before, after),
             (Word::Committed(i), _) => self.gave_up(token, i),
+            (Word::Recorded, _) => self.recorded(token, after.wrapping_sub(before)),
             (Word::Delivered(i), _) => self.delivered(ring, token, i, after),
             (Word::Table(i), _) => self.table(ring, token, i, before, after),
             (Word::WritePos | Word::Other, _) => {}
@@ -273,6 +281,8 @@ impl Ghost {
             Word::Consumed
         } else if line == LOST && word <= ABORTED {
             Word::Lost(word)
+        } else if at == RECORDED {
+            Word::Recorded
         } else if line < SUBBUFS || i >= self.places.len() {
             Word::Other
         } else {
@@ -377,17 +387,25 @@ impl Ghost {
         }
     }
 
-    fn claimed(&mut self, token: Token, i: usize, before: u64, after: u64) {
+    fn emptied(&mut self, token: Token, i: usize, before: u64, after: u64) {
         let counted = self.counted(i);
         let place = &mut self.places[i];
         assert_eq!(
             place.delivery,
-            Delivery::Due(token),
+            Delivery::Tabled(token),
             "{token:?} delivers what is not its to deliver (I4)"
         );
         assert_eq!(after, before & !RECORDS, "an add is undone (I7)");
         assert_eq!(before & RECORDS, counted, "the counter of records (I7)");
-        place.delivery = Delivery::Claimed(token);
+        place.delivery = Delivery::Emptied(token);
+    }
+
+    fn recorded(&mut self, token: Token, records: u64) {
+        let emptied = |p: &&mut Place| p.delivery == Delivery::Emptied(token);
+        let place = self.places.iter_mut().find(emptied).expect("records come out of a counter");
+        assert_eq!(self.packets[&place.start].counted, records, "recorded (I7)");
+        place.delivery = Delivery::Recorded(token);
+        self.recorded += records;
     }
 
     /// Records in place `i` that are neither aborted nor still being written.
@@ -411,24 +429,25 @@ impl Ghost {
         let position = self.position(self.places[i].start);
         let place = &mut self.places[i];
         if after % 2 == 1 {
-            assert_eq!(place.delivery, Delivery::Claimed(token), "claimed by another (I4)");
+            assert_eq!(
+                place.delivery,
+                Delivery::Due(token),
+                "{token:?} claims what is not its to deliver (I4)"
+            );
+            place.delivery = Delivery::Claimed(token);
             return;
         }
         assert_eq!(
             place.delivery,
-            Delivery::Tabled(token),
-            "{token:?} shows a packet that the table does not name yet (I3)"
+            Delivery::Recorded(token),
+            "{token:?} shows a packet that is not in the table and the books yet (I3, I7)"
         );
         assert_eq!(after, self.g.complete(position), "the value of `delivered`");
         assert!(place.parts.is_empty(), "delivered with a writer inside (I3)");
         place.delivery = Delivery::Done;
         let left = ring.hot(i, COMMITTED).peek() & RECORDS;
         assert_eq!(left, 0, "records are left in the counter (I7)");
-        let packet = self.packets.get_mut(&place.start).expect("tabled");
-        packet.delivered = true;
-        self.recorded += packet.counted;
-        let told = ring.word(RECORDED).peek();
-        assert!(told >= self.recorded, "a packet is shown that is not recorded yet (I7)");
+        self.packets.get_mut(&place.start).expect("tabled").delivered = true;
     }
 
     fn table(&mut self, ring: &Ring, token: Token, i: usize, before: u64, after: u64) {
@@ -682,17 +701,22 @@ impl Ghost {
             return 0;
         }
         let counts = |i: &usize| {
-            self.places[*i].given_up || matches!(self.places[*i].delivery, Delivery::Due(_))
+            let place = &self.places[*i];
+            place.given_up
+                || matches!(
+                    place.delivery,
+                    Delivery::Due(_) | Delivery::Claimed(_) | Delivery::Tabled(_)
+                )
         };
         (0..self.places.len()).filter(counts).map(|i| self.counted(i)).sum()
     }
 
-    /// Records of packets whose deliverer stands between its claim and `delivered`.
-    pub fn in_delivery(&self) -> u64 {
-        let delivers = |i: &usize| {
-            matches!(self.places[*i].delivery, Delivery::Claimed(_) | Delivery::Tabled(_))
-        };
-        (0..self.places.len()).filter(delivers).map(|i| self.counted(i)).sum()
+    /// Somebody stands between the two operations that move a packet's records to the books, or
+    /// just behind them: they are under no name, or the packet cannot be seen.
+    pub fn is_handing_over(&self) -> bool {
+        let hands_over =
+            |p: &Place| matches!(p.delivery, Delivery::Emptied(_) | Delivery::Recorded(_));
+        self.places.iter().any(hands_over)
     }
 
     /// The books are what became of the records, to the record (I7). Nobody is at work now.
