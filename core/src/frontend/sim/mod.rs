@@ -1,16 +1,29 @@
 //! The simulator: the real frontend, driven step by step by a scheduler that a seed decides,
-//! with ghosts beside it that know what is true ([`ghost`]).
+//! with ghosts beside it that know what is true.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg sim" cargo test --release -p rbpipe-core --lib -- frontend::sim
 //!     RBPIPE_SEEDS=n   so many seeds for each test     RBPIPE_SEED=s   one, with its story
+//! core/src/frontend/sim/bugs.py     plants bugs, one at a time, and tells who catches them
 //! ```
 //!
 //! loom explores every interleaving of two threads and a few records. Here each seed is one
-//! run of up to four writers, a reader and a timer over several laps ([`plan`]): writers stall
-//! for laps, die, give up, are interrupted by handlers that write, twice nested; the reader
-//! holds 1..K memories, dies within its get and comes back; switches, flushes and the end come
-//! at any point ([`world`], [`actors`]). Weak memory is not seen here: that is loom's.
+//! run of up to four writers, a reader and a timer over some laps of a small ring:
+//!
+//! | file | is |
+//! |---|---|
+//! | [`plan`] | what a seed draws: sizes, modes, laps near the wraps, who does how much |
+//! | [`world`] | the scheduler: who goes on, stalls for laps, dies, is interrupted by a handler |
+//! | [`actors`] | writers, reader and timer, as the seam and the drain are |
+//! | [`atomic`] | atomics with a scheduling point before and a look after each operation |
+//! | [`ghost`] | who stands where, who owns what, what became of each record |
+//!
+//! The ghosts see each operation at the moment of its effect and fail at the first one that a
+//! claim forbids: I1 to I10 and I13 (the message says which). So a loss named `wrap` is checked
+//! against who stood in that sub-buffer when its writer looked, and the books are exact at any
+//! moment, not only at the end.
+//!
+//! Not seen here: weak memory (loom's), pointers and formats (the seam's), other processes.
 
 pub(crate) mod atomic;
 
