@@ -7,11 +7,13 @@
 //! what becomes of a packet. Modules are listed in the order of a record's walk.
 
 /// Names a step that others can see: nothing in release; in a loom model the story line
-/// when it fails (`RBPIPE_STEPS=1`).
+/// when it fails (`RBPIPE_STEPS=1`), in the simulator that of a seed (`RBPIPE_SEED`).
 macro_rules! step {
     ($name:literal) => {
         #[cfg(all(test, loom))]
         $crate::frontend::models::step($name);
+        #[cfg(all(test, sim))]
+        $crate::frontend::sim::step($name);
     };
 }
 

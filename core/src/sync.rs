@@ -1,11 +1,16 @@
-//! Atomics: the standard library's, or loom's when a model runs (`--cfg loom`).
+//! Atomics: the standard library's, or loom's when a model runs (`--cfg loom`), or the
+//! simulator's, which stops before each operation and looks at each (`--cfg sim`).
 //!
 //! The frontend reaches atomics through here and nowhere else, so that the code that is
 //! checked is the code that runs.
 
+#[cfg(all(test, sim))]
+pub use crate::frontend::sim::atomic::{AtomicU32, AtomicU64, fence};
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
-#[cfg(not(loom))]
+#[cfg(all(test, sim))]
+pub use std::sync::atomic::Ordering;
+#[cfg(not(any(loom, all(test, sim))))]
 pub use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Loads a word that the same thread is about to store to, or to compare and swap.

@@ -52,7 +52,7 @@ impl Wake {
     }
 
     /// Sleeps until woken, or at most this long (`None`: without end). May return early.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, all(test, sim))))]
     pub fn sleep(&self, ticket: Ticket, at_most: Option<Duration>) {
         use rustix::thread::futex;
         let timeout = at_most.map(|t| futex::Timespec {
@@ -68,6 +68,12 @@ impl Wake {
     #[cfg(loom)]
     pub fn sleep(&self, _ticket: Ticket, _at_most: Option<Duration>) {
         loom::thread::yield_now();
+    }
+
+    /// In a simulation: until the state is another one, or until its time is up.
+    #[cfg(all(test, sim))]
+    pub fn sleep(&self, ticket: Ticket, at_most: Option<Duration>) {
+        crate::frontend::sim::sleep(&self.state, ticket.0, at_most);
     }
 
     /// Wakes all who sleep, or are about to. Cheap when nobody does: a fence and a load.
@@ -92,7 +98,7 @@ impl Wake {
             }
             state = now;
         }
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, all(test, sim))))]
         {
             use rustix::thread::futex;
             let _ = futex::wake(&self.state, futex::Flags::PRIVATE, i32::MAX.cast_unsigned());
@@ -106,7 +112,7 @@ impl Wake {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, sim))))]
 mod tests {
     use super::*;
     use std::time::Instant;

@@ -88,17 +88,13 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         (beyond <= RECORDS).then(|| Closing { start: g.start(at) })
     }
 
-    /// Takes up a delivery: takes the records out of the counter, marks the sub-buffer as
-    /// claimed and gathers the facts.
+    /// Takes up a delivery: marks the sub-buffer as claimed and gathers the facts.
     pub fn claim(&self, closing: Closing) -> Claimed {
         let (g, start) = (self.geometry, closing.start);
         let i = g.index(start);
-        let committed = self.hot(i, COMMITTED);
-        let word = load_to_change(committed, Ordering::Relaxed);
-        // Nobody else may add before `delivered` is complete: done after it, this store
-        // would undo the next lap's adds.
-        committed.store(word & !RECORDS, Ordering::Relaxed);
-        step!("deliver: records taken");
+        // Whole: nobody else adds before `delivered` is complete. The records stay there until
+        // the packet is handed over: who gives the stream up meanwhile finds them.
+        let word = load_to_change(self.hot(i, COMMITTED), Ordering::Relaxed);
         // Odd: claimed, never complete.
         self.cold(i, DELIVERED).store(g.before(start) | 1, Ordering::Relaxed);
         let fact = |f| self.hot(i, f).load(Ordering::Relaxed);
@@ -133,7 +129,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         Claimed { facts, memory, start }
     }
 
-    /// Hands the packet over: table, books, then `delivered`.
+    /// Hands the packet over: table, counter and books, then `delivered`.
     pub fn publish(&self, claimed: Claimed, publish: Publish) {
         let (g, start) = (self.geometry, claimed.start);
         let i = g.index(start);
@@ -148,6 +144,11 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
             }
         }
         step!("deliver: table");
+        // The records move from the counter to the books. Done after `delivered`, this store
+        // would undo the next lap's adds.
+        let committed = (g.before(start) + g.subbuf_size()) << RECORD_BITS;
+        self.hot(i, COMMITTED).store(committed, Ordering::Relaxed);
+        step!("deliver: records taken");
         // Before the packet can be seen: what was read is never more than what was recorded.
         self.word(RECORDED).fetch_add(claimed.facts.records, Ordering::Relaxed);
         // Release: with the Acquire in `get` and in `may_open`. The last that is touched of i.

@@ -115,12 +115,13 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         let g = self.geometry;
         (0..g.subbuf_count() as usize)
             .filter_map(|i| {
-                let delivered = self.cold(i, DELIVERED).load(Ordering::Acquire);
+                // Odd only says who may deliver it.
+                let delivered = self.cold(i, DELIVERED).load(Ordering::Acquire) & !1;
                 let word = self.hot(i, COMMITTED).load(Ordering::Relaxed);
                 let bytes = (word >> RECORD_BITS).wrapping_sub(delivered) & BYTES_MASK;
-                // Odd: being delivered. More than a lap can have: `give_up` added that. As much:
-                // its deliverer never came to claim it.
-                (delivered.is_multiple_of(2) && bytes >= g.subbuf_size()).then_some(word & RECORDS)
+                // More than a lap can have: `give_up` added that. As much: its deliverer did not
+                // get as far as to hand it over.
+                (bytes >= g.subbuf_size()).then_some(word & RECORDS)
             })
             .fold(0, u64::saturating_add)
     }
@@ -161,7 +162,8 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         let mut kept = 0;
         for i in 0..self.geometry.subbuf_count() as usize {
             let id = self.table(i);
-            if id.is_noref() && !id.is_taken() {
+            let is_delivered = self.cold(i, DELIVERED).load(Ordering::Acquire).is_multiple_of(2);
+            if id.is_noref() && !id.is_taken() && is_delivered {
                 let records = &self.packet(self.memory(id))[super::commit::RECORDS_IN];
                 // Saturating: somebody may have scribbled there.
                 kept = u64::saturating_add(kept, records.load(Ordering::Relaxed));

@@ -50,6 +50,10 @@ mod subbuf_id;
 
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(all(test, not(any(loom, sim))))]
+mod oracle;
+#[cfg(all(test, sim))]
+pub(crate) mod sim;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

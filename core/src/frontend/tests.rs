@@ -479,3 +479,22 @@ fn a_deliverer_that_never_claims_leaves_its_records_in_the_books() {
     let books = b.ring.books();
     assert_eq!((books.offered(), books.wrap, books.kept), (2, 0, 2), "{books:?}");
 }
+
+/// The same, and it stands still in the middle of its delivery: claimed, not handed over. (Found
+/// by the simulator: the records were under no name until it went on.)
+#[test]
+fn a_deliverer_that_stands_still_leaves_its_records_in_the_books() {
+    for mode in Mode::ALL {
+        let mut b = Bench::new(mode);
+        b.write(14);
+        b.write(14);
+        let claimed = b.ring.claim(b.ring.finalise(|| 99).unwrap());
+        let (records, packets) = pass_over_all(&mut b);
+        assert_eq!((records, packets.last().map(|p| p.lost)), (2, Some(2)));
+        let books = b.ring.books();
+        assert_eq!((books.offered(), books.wrap, books.kept), (2, 2, 0), "{books:?}");
+        b.ring.publish(claimed, Publish::Release);
+        let books = b.ring.books();
+        assert_eq!((books.offered(), books.wrap, books.kept), (2, 0, 2), "{books:?}");
+    }
+}

@@ -99,7 +99,7 @@ impl Stream<'_> {
     /// One step; `None`: the input has ended.
     fn step(&mut self, input: &mut Input<'_>, lines: &[Line]) -> Option<()> {
         let mut asked = 0;
-        let mut now = || {
+        let now = || {
             asked += 1;
             assert!(asked < 100, "it does not come out of its loop");
             asked
