@@ -6,6 +6,9 @@
 //! [`frontend`] does all synchronisation and knows no pointer; a [`backend`] owns bytes and
 //! what becomes of a packet. Modules are listed in the order of a record's walk.
 
+// Unsafe code is in the seam (`stream`) alone; a memory's contract is an unsafe trait.
+#![deny(unsafe_code)]
+
 /// Names a step that others can see: nothing in release; in a loom model the story line
 /// when it fails (`RBPIPE_STEPS=1`), in the simulator that of a seed (`RBPIPE_SEED`).
 macro_rules! step {
@@ -24,9 +27,11 @@ pub mod clock;
 pub mod decode;
 pub mod drain;
 pub mod frontend;
+#[expect(unsafe_code, reason = "a contract on implementers")]
 pub mod memory;
 pub mod metadata;
 pub mod packet;
+#[expect(unsafe_code, reason = "the seam")]
 pub mod stream;
 pub mod sync;
 pub mod wake;

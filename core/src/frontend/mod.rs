@@ -41,6 +41,10 @@
 //! | `deciding` | add, fence SeqCst, then `write_pos`; sub Release | finalise, fence SeqCst, load Acquire | a refused writer's loss to the last packet |
 //! | facts, `packet[m]`, counters | Relaxed: ride on the above | Relaxed | |
 
+// The models have loom's cells, which are reached by pointer.
+#![cfg_attr(not(loom), forbid(unsafe_code))]
+#![cfg_attr(loom, allow(unsafe_code, reason = "the models' cells"))]
+
 mod commit;
 mod loss;
 mod position;
