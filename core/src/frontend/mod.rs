@@ -33,13 +33,16 @@
 //! # Orderings: who pairs with whom
 //! | word | writers | reader | publishes |
 //! |---|---|---|---|
-//! | `write_pos` | load Acquire; CAS AcqRel | load Acquire | the opener's view to later writers in the sub-buffer |
+//! | `write_pos` | load Acquire; CAS AcqRel | Relaxed | the opener's view to later writers in the sub-buffer |
 //! | `consumed` | discard: load Acquire | store Release, after the exchange | the new table word to who enters the sub-buffer |
-//! | `table[j]` | load Acquire; noref CAS Acquire; deliverer's store Release | CAS AcqRel | the reader's last use of the fresh memory; the packet's facts and header |
+//! | `table[j]` | load Acquire; noref CAS Acquire; deliverer's store Relaxed | CAS Release | the reader's last use of the fresh memory |
 //! | `committed[i]` | add AcqRel | | record bytes and facts to the deliverer |
-//! | `delivered[i]` | deliverer's store Release; opener's load Acquire | load Acquire | header, table, facts |
+//! | `delivered[i]` | deliverer's store Release; opener's load Acquire | load Acquire | header, bytes, table, facts, `packet[m]` |
 //! | `deciding` | add, fence SeqCst, then `write_pos`; sub Release | finalise, fence SeqCst, load Acquire | a refused writer's loss to the last packet |
 //! | facts, `packet[m]`, counters | Relaxed: ride on the above | Relaxed | |
+//!
+//! Each of them, weakened by itself, fails a model: `models/orderings`, whose last table is
+//! docs/orderings.md.
 
 // The models have loom's cells, which are reached by pointer.
 #![cfg_attr(not(loom), forbid(unsafe_code))]
