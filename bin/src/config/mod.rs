@@ -65,10 +65,22 @@ pub struct ChannelConfig {
 /// # Errors
 /// All that is wrong.
 pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Problems>), Problems> {
-    let whole =
-        |message: String| Problems { texts: Texts::default(), list: vec![Problem::whole(message)] };
     let shown = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|e| whole(format!("{shown}: cannot be read: {e}")))?;
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    read_bytes(&shown, bytes, &stem, sets)
+}
+
+/// The same of a file's bytes; `stem` names a pipeline that has no name.
+///
+/// # Errors
+/// All that is wrong.
+pub fn read_bytes(
+    shown: &str,
+    bytes: Vec<u8>,
+    stem: &str,
+    sets: &[String],
+) -> Result<(PipelineConfig, Option<Problems>), Problems> {
     let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(&e.as_bytes()[..at]).into_owned();
@@ -76,10 +88,9 @@ pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Prob
         let column = last.map_or(0, |l| l.chars().count()) + 1;
         whole(format!("{shown}:{line}:{column}: is not UTF-8 (byte 0x{:02x})", e.as_bytes()[at]))
     })?;
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut texts = Texts::default();
     let mut problems = Vec::new();
-    let config = parse(&shown, &text, &stem, sets, &mut texts, &mut problems);
+    let config = parse(shown, &text, stem, sets, &mut texts, &mut problems);
     problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
     // What is wrong in one place is told once: the first word about it.
     problems.dedup_by(|b, a| a.span.is_some() && a.span == b.span);
@@ -93,6 +104,10 @@ pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Prob
         Some(config) if !failed => Ok((config, (!problems.list.is_empty()).then_some(problems))),
         _ => Err(problems),
     }
+}
+
+fn whole(message: String) -> Problems {
+    Problems { texts: Texts::default(), list: vec![Problem::whole(message)] }
 }
 
 fn parse(
