@@ -223,12 +223,27 @@ fn finish_root(root: Table<'_>, problems: &mut Vec<Problem>) {
     }
 }
 
+/// What a `--set` is called where something is wrong with it: by itself, as long as it is short
+/// and whatever is in it.
+fn set_name(set: &str) -> String {
+    let mut name = String::from("--set ");
+    for (n, c) in set.chars().enumerate() {
+        match c {
+            _ if n == 80 => return name + "…",
+            c if c.is_control() => name.extend(c.escape_default()),
+            c => name.push(c),
+        }
+    }
+    name
+}
+
 /// Each `--set` as a TOML text, padded so that its spans are places in `texts`.
 fn lay_out_sets(sets: &[String], texts: &mut Texts, problems: &mut Vec<Problem>) -> Vec<String> {
     let mut out = Vec::new();
     for set in sets {
+        let name = set_name(set);
         let Some((key, value)) = set.split_once('=') else {
-            problems.push(Problem::whole(format!("--set {set}: is not KEY=VALUE")));
+            problems.push(Problem::whole(format!("{name}: is not KEY=VALUE")));
             continue;
         };
         let (key, value) = (key.trim(), value.trim());
@@ -237,12 +252,12 @@ fn lay_out_sets(sets: &[String], texts: &mut Texts, problems: &mut Vec<Problem>)
             // What does not parse as TOML is a string.
             text = format!("{key} = {}", toml::Value::String(value.to_owned()));
         }
-        let at = texts.add(format!("--set {set}"), text.clone());
+        let at = texts.add(name.clone(), text.clone());
         if let Err(e) = DeTable::parse(&text) {
             let span = e.span().unwrap_or(0..text.len());
             problems.push(Problem::at(
                 at + span.start..at + span.end,
-                format!("--set {set}: {}", e.message()),
+                format!("{name}: {}", e.message()),
                 "a key is written as in `channel.trace.mode`",
             ));
             continue;

@@ -18,16 +18,7 @@ impl Texts {
     /// Adds a text under a name; gives where it begins.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> usize {
         let at = self.parts.last().map_or(0, |(_, at, text)| at + text.len() + 1);
-        // A `--set` is its own name, whatever is in it.
-        let name = name.into().chars().fold(String::new(), |mut name, c| {
-            if c.is_control() {
-                name.extend(c.escape_default())
-            } else {
-                name.push(c)
-            }
-            name
-        });
-        self.parts.push((name, at, text.into()));
+        self.parts.push((name.into(), at, text.into()));
         at
     }
 
@@ -68,7 +59,7 @@ impl Problem {
 
 /// So many are shown, and so many names are listed in one: more help nobody, and each costs a
 /// walk through the whole text, so that a large file full of them took minutes.
-pub const SHOWN: usize = 30;
+pub const SHOWN: usize = 20;
 
 /// All that is wrong, with the texts that it is in. Its `Display` is what people see: the
 /// first [`SHOWN`].
@@ -102,7 +93,10 @@ impl Problems {
                 None if p.help.is_empty() => Group::with_title(title),
                 None => title.element(Level::HELP.message(&p.help)),
             };
-            out.push_str(&renderer.render(&[group]));
+            // The renderer shows the control characters of ASCII as pictures, but lets those
+            // through that Unicode adds (C1), which drive terminals, too.
+            let c1 = |c| ('\u{80}'..='\u{9f}').contains(&c);
+            out.push_str(&renderer.render(&[group]).replace(c1, "\u{fffd}"));
             out.push('\n');
         }
         if let Some(more @ 1..) = self.list.len().checked_sub(SHOWN) {
