@@ -4,6 +4,7 @@
 //! every input that once broke something, by name. What an input is and what is promised:
 //! `rbpipe_tests::fuzz`. The fuzzers themselves: `fuzz/README.md`.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
-use rbpipe_tests::fuzz::held::Counting;
+use rbpipe_tests::fuzz::held::{Counting, peak};
 use rbpipe_tests::fuzz::{self, LARGEST, PATIENCE, pack};
 
 #[global_allocator]
@@ -36,7 +37,10 @@ fn read<T>(target: &'static str, input: &[u8], read: impl FnOnce(&[u8]) -> T) ->
             loop {
                 std::thread::sleep(Duration::from_millis(250));
                 if let Some((_, target, input)) = lock().iter().find(|r| r.0.elapsed() > PATIENCE) {
-                    eprintln!("{target}: no end after {PATIENCE:?}: {}", save(target, input));
+                    // `eprintln` would be kept for the end of the test.
+                    let place = save(target, input);
+                    let _ =
+                        writeln!(std::io::stderr(), "{target}: no end after {PATIENCE:?}: {place}");
                     std::process::abort();
                 }
             }
@@ -246,7 +250,22 @@ fn labels_are_long_and_there_are_many_of_them() {
 #[test]
 fn metadata_is_signs_alone() {
     let signs = format!("{OURS} a{}", "{".repeat(60_000));
-    assert!(trace(signs.as_bytes()).is_err_and(|e| e.contains("a statement has no end")));
+    let (result, held) = peak(|| rbpipe::fuzz::trace(signs.as_bytes(), &[]));
+    assert!(result.is_err_and(|e| e.contains("a statement has no end")));
+    assert!(held < 4096, "{held} bytes");
+}
+
+/// Tests have a stack of 2 MiB, the program 8.
+#[test]
+fn nesting_has_an_end() {
+    for part in ["a.", "a={", "[", "a=[", "{a="] {
+        config_error(part.repeat(60_000 / part.len()).as_bytes());
+    }
+    config_error(format!("[{}a]", "a.".repeat(30_000)).as_bytes());
+    config_error(format!("\0{}a=1", "a.".repeat(30_000)).as_bytes());
+    let fields = "enum : ".repeat(8000);
+    assert!(trace(&one_packet(&fields, &[])).is_err_and(|e| e.contains("nested too deep")));
+    assert!(trace(&one_packet(&"struct { ".repeat(6000), &[])).is_err());
 }
 
 fn with(channel: &str, backend: &str) -> String {
