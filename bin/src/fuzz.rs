@@ -33,12 +33,12 @@ impl Bound {
     }
 }
 
-/// [`trace`]. Fixed: what is gathered before it is printed, and a second buffer while it grows.
+/// [`trace()`]. Fixed: what is gathered before it is printed, and a second buffer while it grows.
 /// For each byte: the event classes that metadata describes (the densest are labels: three
 /// bytes of text are one of 64, in a list that is copied when it grows), and a packet of each
 /// stream with what its longest text is printed as. Not: the output, which is never kept.
 pub const TRACE: Bound = Bound { fixed: 1 << 20, per_byte: 200 };
-/// [`config`]. For each byte: the parsed text (a nested table for each two bytes), a list of
+/// [`config()`]. For each byte: the parsed text (a nested table for each two bytes), a list of
 /// what is wrong (each line can be), and the words for the first twenty, each of which may
 /// show the whole text if it is one line. What `${NAME}` puts in comes on top.
 pub const CONFIG: Bound = Bound { fixed: 1 << 20, per_byte: 400 };

@@ -10,11 +10,13 @@ mod source;
 pub mod table;
 
 use std::any::Any;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use rbpipe_backends::units::Time;
+use rbpipe_backends::units::{Size, Time};
 use rbpipe_core::backend::ConfigProblem;
 use rbpipe_core::channel::ChannelOptions;
 use toml::Spanned;
@@ -60,13 +62,26 @@ pub struct ChannelConfig {
     pub config: Box<dyn Any + Send>,
 }
 
+/// More is no configuration: something else was named (`/dev/zero` never ends).
+const LARGEST: u64 = 1 << 20;
+
+/// As much of a file as says whether it is too large. It may be a pipe.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads the file at `path` with `--set`s laid over it.
 ///
 /// # Errors
 /// All that is wrong.
 pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Problems>), Problems> {
     let shown = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|e| whole(format!("{shown}: cannot be read: {e}")))?;
+    let bytes = read_file(path).map_err(|e| whole(format!("{shown}: cannot be read: {e}")))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(whole(format!("{shown}: is larger than {}: no configuration", Size(LARGEST))));
+    }
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     read_bytes(&shown, bytes, &stem, sets)
 }
