@@ -46,34 +46,52 @@ pub fn run(args: &RecoverArgs) -> anyhow::Result<()> {
     let (mut packets, mut events) = (0u64, 0u64);
     for file in files {
         let mut s = StreamReader::open(&file, &metadata)?;
-        // Up to here all is whole, records included.
-        let mut whole = 0;
-        while s.next_packet() {
-            let mut here = 0;
-            while let Some(record) = s.next_record() {
-                here += u64::from(record.class.is_some());
-            }
-            if s.damage.is_some() {
-                break;
-            }
-            events += here;
-            // A stream begins with an empty packet: no data.
-            packets += u64::from(s.header().is_some_and(|h| h.sequence > 0));
-            whole = s.next;
-        }
+        let Whole { bytes, packets: here, events: in_them } = whole(&mut s);
+        packets += here;
+        events += in_them;
         if let Some(damage) = &s.damage {
             say!("rbpipe recover: {}: {damage}", file.display());
         }
-        if whole == 0 {
+        if bytes == 0 {
             continue;
         }
         let name = file.file_name().unwrap_or_default();
         let copy = || -> io::Result<u64> {
-            let mut from = File::open(&file)?.take(whole);
+            let mut from = File::open(&file)?.take(bytes);
             io::copy(&mut from, &mut File::create_new(args.out.join(name))?)
         };
         copy().with_context(|| format!("{to}: {} cannot be written", name.to_string_lossy()))?;
     }
     say!("rbpipe recover: {to}: {}, {}", count(packets, "packet"), count(events, "event"));
     Ok(())
+}
+
+/// What of a stream file is whole.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// So many bytes from its beginning.
+    pub bytes: u64,
+    /// Data packets in them.
+    pub packets: u64,
+    /// Events in those.
+    pub events: u64,
+}
+
+/// Reads a stream up to its first damage: packets count that are whole, records included.
+pub fn whole(s: &mut StreamReader<'_>) -> Whole {
+    let mut whole = Whole { bytes: 0, packets: 0, events: 0 };
+    while s.next_packet() {
+        let mut here = 0;
+        while let Some(record) = s.next_record() {
+            here += u64::from(record.class.is_some());
+        }
+        if s.damage.is_some() {
+            break;
+        }
+        whole.events += here;
+        // A stream begins with an empty packet: no data.
+        whole.packets += u64::from(s.header().is_some_and(|h| h.sequence > 0));
+        whole.bytes = s.next;
+    }
+    whole
 }

@@ -1,8 +1,9 @@
 //! The tests' harness: records that prove themselves, a reader that checks them, outputs
-//! that misbehave, and the program as a command.
+//! that misbehave, inputs that are damaged, and the program as a command.
 
 pub mod collect;
 pub mod faulty;
+pub mod fuzz;
 pub mod program;
 pub mod records;
 pub mod timer;

@@ -10,11 +10,13 @@ mod source;
 pub mod table;
 
 use std::any::Any;
+use std::fs::File;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use rbpipe_backends::units::Time;
+use rbpipe_backends::units::{Size, Time};
 use rbpipe_core::backend::ConfigProblem;
 use rbpipe_core::channel::ChannelOptions;
 use toml::Spanned;
@@ -60,15 +62,40 @@ pub struct ChannelConfig {
     pub config: Box<dyn Any + Send>,
 }
 
+/// More is no configuration: something else was named (`/dev/zero` never ends).
+const LARGEST: u64 = 1 << 20;
+
+/// As much of a file as says whether it is too large. It may be a pipe.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads the file at `path` with `--set`s laid over it.
 ///
 /// # Errors
 /// All that is wrong.
 pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Problems>), Problems> {
-    let whole =
-        |message: String| Problems { texts: Texts::default(), list: vec![Problem::whole(message)] };
     let shown = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|e| whole(format!("{shown}: cannot be read: {e}")))?;
+    let bytes = read_file(path).map_err(|e| whole(format!("{shown}: cannot be read: {e}")))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(whole(format!("{shown}: is larger than {}: no configuration", Size(LARGEST))));
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    read_bytes(&shown, bytes, &stem, sets)
+}
+
+/// The same of a file's bytes; `stem` names a pipeline that has no name.
+///
+/// # Errors
+/// All that is wrong.
+pub fn read_bytes(
+    shown: &str,
+    bytes: Vec<u8>,
+    stem: &str,
+    sets: &[String],
+) -> Result<(PipelineConfig, Option<Problems>), Problems> {
     let text = String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         let before = String::from_utf8_lossy(&e.as_bytes()[..at]).into_owned();
@@ -76,10 +103,9 @@ pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Prob
         let column = last.map_or(0, |l| l.chars().count()) + 1;
         whole(format!("{shown}:{line}:{column}: is not UTF-8 (byte 0x{:02x})", e.as_bytes()[at]))
     })?;
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut texts = Texts::default();
     let mut problems = Vec::new();
-    let config = parse(&shown, &text, &stem, sets, &mut texts, &mut problems);
+    let config = parse(shown, &text, stem, sets, &mut texts, &mut problems);
     problems.sort_by_key(|p| p.span.as_ref().map_or(0, |s| s.start));
     // What is wrong in one place is told once: the first word about it.
     problems.dedup_by(|b, a| a.span.is_some() && a.span == b.span);
@@ -93,6 +119,10 @@ pub fn read(path: &Path, sets: &[String]) -> Result<(PipelineConfig, Option<Prob
         Some(config) if !failed => Ok((config, (!problems.list.is_empty()).then_some(problems))),
         _ => Err(problems),
     }
+}
+
+fn whole(message: String) -> Problems {
+    Problems { texts: Texts::default(), list: vec![Problem::whole(message)] }
 }
 
 fn parse(
@@ -208,12 +238,27 @@ fn finish_root(root: Table<'_>, problems: &mut Vec<Problem>) {
     }
 }
 
+/// What a `--set` is called where something is wrong with it: by itself, as long as it is short
+/// and whatever is in it.
+fn set_name(set: &str) -> String {
+    let mut name = String::from("--set ");
+    for (n, c) in set.chars().enumerate() {
+        match c {
+            _ if n == 80 => return name + "…",
+            c if c.is_control() => name.extend(c.escape_default()),
+            c => name.push(c),
+        }
+    }
+    name
+}
+
 /// Each `--set` as a TOML text, padded so that its spans are places in `texts`.
 fn lay_out_sets(sets: &[String], texts: &mut Texts, problems: &mut Vec<Problem>) -> Vec<String> {
     let mut out = Vec::new();
     for set in sets {
+        let name = set_name(set);
         let Some((key, value)) = set.split_once('=') else {
-            problems.push(Problem::whole(format!("--set {set}: is not KEY=VALUE")));
+            problems.push(Problem::whole(format!("{name}: is not KEY=VALUE")));
             continue;
         };
         let (key, value) = (key.trim(), value.trim());
@@ -222,12 +267,12 @@ fn lay_out_sets(sets: &[String], texts: &mut Texts, problems: &mut Vec<Problem>)
             // What does not parse as TOML is a string.
             text = format!("{key} = {}", toml::Value::String(value.to_owned()));
         }
-        let at = texts.add(format!("--set {set}"), text.clone());
+        let at = texts.add(name.clone(), text.clone());
         if let Err(e) = DeTable::parse(&text) {
             let span = e.span().unwrap_or(0..text.len());
             problems.push(Problem::at(
                 at + span.start..at + span.end,
-                format!("--set {set}: {}", e.message()),
+                format!("{name}: {}", e.message()),
                 "a key is written as in `channel.trace.mode`",
             ));
             continue;

@@ -57,7 +57,12 @@ impl Problem {
     }
 }
 
-/// All that is wrong, with the texts that it is in. Its `Display` is what people see.
+/// So many are shown, and so many names are listed in one: more help nobody, and each costs a
+/// walk through the whole text, so that a large file full of them took minutes.
+pub const SHOWN: usize = 20;
+
+/// All that is wrong, with the texts that it is in. Its `Display` is what people see: the
+/// first [`SHOWN`].
 #[derive(Debug)]
 pub struct Problems {
     /// The texts.
@@ -76,7 +81,7 @@ impl Problems {
 
     fn render(&self, renderer: &Renderer) -> String {
         let mut out = String::new();
-        for p in &self.list {
+        for p in self.list.iter().take(SHOWN) {
             let level = if p.warning { Level::WARNING } else { Level::ERROR };
             let title = level.primary_title(&p.message);
             let found = p.span.as_ref().and_then(|s| self.texts.find(s));
@@ -88,8 +93,14 @@ impl Problems {
                 None if p.help.is_empty() => Group::with_title(title),
                 None => title.element(Level::HELP.message(&p.help)),
             };
-            out.push_str(&renderer.render(&[group]));
+            // The renderer shows the control characters of ASCII as pictures, but lets those
+            // through that Unicode adds (C1), which drive terminals, too.
+            let c1 = |c| ('\u{80}'..='\u{9f}').contains(&c);
+            out.push_str(&renderer.render(&[group]).replace(c1, "\u{fffd}"));
             out.push('\n');
+        }
+        if let Some(more @ 1..) = self.list.len().checked_sub(SHOWN) {
+            out.push_str(&format!("and {more} more\n"));
         }
         out
     }
@@ -103,15 +114,24 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// Longer names (64 at most, `table::is_name`) are compared with none: it takes memory and
+/// time as the product of both lengths.
+const COMPARED: usize = 64;
+
 /// "did you mean …? accepted: …"
 pub fn suggest<'a>(given: &str, accepted: impl IntoIterator<Item = &'a str>) -> String {
     let accepted: Vec<&str> = accepted.into_iter().collect();
     let near = accepted
         .iter()
+        .filter(|a| a.len().max(given.len()) <= COMPARED)
         .map(|a| (strsim::damerau_levenshtein(given, a), *a))
         .min()
         .filter(|(distance, a)| *distance <= (a.len() / 3).max(1));
-    let list = accepted.iter().map(|a| format!("`{a}`")).collect::<Vec<_>>().join(", ");
+    let mut list: Vec<_> = accepted.iter().take(SHOWN).map(|a| format!("`{a}`")).collect();
+    if accepted.len() > SHOWN {
+        list.push("…".into());
+    }
+    let list = list.join(", ");
     match near {
         Some((_, near)) => format!("did you mean `{near}`? accepted: {list}"),
         None if list.is_empty() => String::new(),

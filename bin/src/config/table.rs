@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::problem::{Problem, suggest};
+use super::problem::{Problem, SHOWN, suggest};
 
 /// A table being read.
 pub struct Table<'i> {
@@ -118,7 +118,8 @@ impl<'i> Table<'i> {
     }
 
     /// Reads what is left as a `T` (second stage). serde stops at the first error: the key that
-    /// it names is taken out and the rest read again, so that all errors are shown at once.
+    /// it names is taken out and the rest read again, so that all errors are shown at once (as
+    /// many as are [`SHOWN`]: each costs a copy of the table).
     pub fn rest<T: DeserializeOwned>(mut self, problems: &mut Vec<Problem>) -> Option<T> {
         let mut wrong: Vec<String> = Vec::new();
         loop {
@@ -135,6 +136,9 @@ impl<'i> Table<'i> {
                 problems.push(self.serde_problem(&path, &e, at, what));
                 self.entries.remove(&key);
                 wrong.push(key.get_ref().to_string());
+                if wrong.len() > SHOWN {
+                    return None;
+                }
                 continue;
             }
             // Of the whole table: a key that is missing, unless it was there, and wrong.

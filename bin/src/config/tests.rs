@@ -133,6 +133,12 @@ fn good(text: &str, sets: &[&str]) -> PipelineConfig {
 }
 
 #[test]
+fn a_file_without_an_end_is_no_configuration() {
+    let error = read(Path::new("/dev/zero"), &[]).map(|_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "error: /dev/zero: is larger than 1 MiB: no configuration\n");
+}
+
+#[test]
 fn sets_are_laid_over_the_file() {
     let c = good(
         RIGHT,

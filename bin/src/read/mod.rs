@@ -21,7 +21,7 @@ use crate::status::say;
 
 use print::Printer;
 pub use stream::StreamReader;
-pub use tsdl::Metadata;
+pub use tsdl::{Metadata, parse};
 
 /// Arguments of `rbpipe read`.
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ pub fn metadata(path: &Path) -> anyhow::Result<Metadata> {
     }
     let text = rbpipe_backends::file::read_metadata(path)
         .with_context(|| format!("{shown}: no trace here (no metadata)"))?;
-    tsdl::parse(&text).with_context(|| format!("{}", path.join("metadata").display()))
+    parse(&text).with_context(|| format!("{}", path.join("metadata").display()))
 }
 
 /// The stream files of a trace, in the order of their names.
@@ -90,12 +90,7 @@ pub fn run(args: &ReadArgs, out: &mut impl Write) -> anyhow::Result<()> {
         // One after the other: no more than one packet is in memory.
         for file in &files {
             let mut s = StreamReader::open(file, &metadata)?;
-            while s.next_packet() {
-                while let Some(r) = s.next_record() {
-                    total.events += u64::from(r.class.is_some());
-                    total.aborted += u64::from(r.class.is_none());
-                }
-            }
+            total.count(&mut s);
             total.add(&s);
         }
         let Total { events, discarded, packets_lost, .. } = total;
@@ -105,9 +100,7 @@ pub fn run(args: &ReadArgs, out: &mut impl Write) -> anyhow::Result<()> {
         let format = args.format.unwrap_or(Format::Text);
         let open = |f: &PathBuf| StreamReader::open(f, &metadata);
         let mut streams = files.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
-        let mut printer = Printer::new(format, metadata.clock_offset);
-        merge(&mut streams, out, &mut printer, &mut total.aborted)?;
-        printer.flush(out)?;
+        total.aborted = print(&mut streams, metadata.clock_offset, format, out)?;
         streams.iter().for_each(|s| total.add(s));
         if format == Format::Json && total.discarded + total.packets_lost > 0 {
             // Text has it in its place.
@@ -126,14 +119,26 @@ pub fn run(args: &ReadArgs, out: &mut impl Write) -> anyhow::Result<()> {
 
 /// What there is, and what is missing.
 #[derive(Default)]
-struct Total {
-    events: u64,
-    aborted: u64,
+pub struct Total {
+    /// Events, aborted records left out.
+    pub events: u64,
+    /// Records that were given up.
+    pub aborted: u64,
     discarded: u64,
     packets_lost: u64,
 }
 
 impl Total {
+    /// Counts a stream's records, to its end.
+    pub fn count(&mut self, s: &mut StreamReader<'_>) {
+        while s.next_packet() {
+            while let Some(r) = s.next_record() {
+                self.events += u64::from(r.class.is_some());
+                self.aborted += u64::from(r.class.is_none());
+            }
+        }
+    }
+
     /// A stream has been read to its end; what is wrong with it is said.
     fn add(&mut self, s: &StreamReader<'_>) {
         self.discarded = self.discarded.saturating_add(s.discarded);
@@ -142,6 +147,23 @@ impl Total {
             say!("rbpipe read: {}: {damage}", s.path.display());
         }
     }
+}
+
+/// Prints the events of all streams; gives how many records were given up and are not shown.
+///
+/// # Errors
+/// `out` cannot be written.
+pub fn print(
+    streams: &mut [StreamReader<'_>],
+    clock_offset: u64,
+    format: Format,
+    out: &mut impl Write,
+) -> anyhow::Result<u64> {
+    let mut printer = Printer::new(format, clock_offset);
+    let mut aborted = 0;
+    merge(streams, out, &mut printer, &mut aborted)?;
+    printer.flush(out)?;
+    Ok(aborted)
 }
 
 /// Goes through all streams in the order of time; ties in the order of streams.

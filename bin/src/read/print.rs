@@ -49,7 +49,8 @@ impl Plan {
             json_text(&mut head, class.name.as_bytes());
             head.extend_from_slice(b",\"fields\":{");
         } else {
-            head.extend_from_slice(class.name.as_bytes());
+            // Of our own making it has no control character; this text may be of another's.
+            inner_text(&mut head, class.name.as_bytes(), b"");
             head.extend_from_slice(match stream {
                 StreamClass::Cpu => b": { cpu_id = ",
                 StreamClass::Thread => b": { tid = ",
@@ -104,14 +105,6 @@ impl Printer {
         out.flush()
     }
 
-    fn flush_if_full(&mut self, out: &mut impl Write) -> io::Result<()> {
-        if self.line.len() >= BUFFER {
-            out.write_all(&self.line)?;
-            self.line.clear();
-        }
-        Ok(())
-    }
-
     /// The place of the plan of this class.
     fn plan(&mut self, key: (u32, usize), class: &Arc<EventClass>, stream: StreamClass) -> usize {
         if self.recent.0 != key {
@@ -129,7 +122,7 @@ impl Printer {
     /// Tells in the text, in its place, what a packet says is missing before it.
     pub fn lost(&mut self, out: &mut impl Write, s: &StreamReader<'_>) -> io::Result<()> {
         let ((events, packets), Some(header)) = (s.lost_here, s.header()) else { return Ok(()) };
-        if self.format != Format::Text || events + packets == 0 {
+        if self.format != Format::Text || (events, packets) == (0, 0) {
             return Ok(());
         }
         self.line.extend_from_slice(b"!lost ");
@@ -148,7 +141,7 @@ impl Printer {
             number(&mut self.line, header.origin.into());
         }
         self.line.extend_from_slice(b")\n");
-        self.flush_if_full(out)
+        flush_if_full(&mut self.line, out)
     }
 
     /// Prints an event.
@@ -205,14 +198,14 @@ impl Printer {
             }
             let Some((v, next)) = value(&field.ty, rest) else { break };
             rest = next;
-            put(line, json, &v);
+            put(line, out, json, &v)?;
         }
         line.extend_from_slice(match (json, plan.class.fields.is_empty()) {
             (true, _) => b"}}\n",
             (false, true) => b"}\n",
             (false, false) => b" }\n",
         });
-        self.flush_if_full(out)
+        flush_if_full(&mut self.line, out)
     }
 
     /// `[HH:MM:SS.nnnnnnnnn] (+S.nnnnnnnnn) `, UTC.
@@ -243,7 +236,17 @@ impl Printer {
     }
 }
 
-fn put(out: &mut Vec<u8>, json: bool, v: &Value<'_>) {
+/// Writes what is gathered if it is much. Also within an event: its elements may have labels
+/// of any length, and all together could be as many times what the trace's files take.
+fn flush_if_full(line: &mut Vec<u8>, out: &mut impl Write) -> io::Result<()> {
+    if line.len() >= BUFFER {
+        out.write_all(line)?;
+        line.clear();
+    }
+    Ok(())
+}
+
+fn put(out: &mut Vec<u8>, to: &mut impl Write, json: bool, v: &Value<'_>) -> io::Result<()> {
     match *v {
         Value::Unsigned(v, i) if json || i.base == Base::Decimal => number(out, v),
         Value::Unsigned(v, i) => based(out, v, i),
@@ -272,27 +275,37 @@ fn put(out: &mut Vec<u8>, json: bool, v: &Value<'_>) {
                 let _ = write!(out, " : container = {v} )");
             }
         },
-        Value::Elements(element, bytes) => elements(out, json, element, bytes),
+        Value::Elements(element, bytes) => elements(out, to, json, element, bytes)?,
     }
+    Ok(())
 }
 
-fn elements(out: &mut Vec<u8>, json: bool, element: &FieldType, bytes: &[u8]) {
+fn elements(
+    out: &mut Vec<u8>,
+    to: &mut impl Write,
+    json: bool,
+    element: &FieldType,
+    bytes: &[u8],
+) -> io::Result<()> {
     let comma: &[u8] = if json { b"," } else { b", " };
     out.extend_from_slice(if json { b"[" } else { b"[ " });
     if let FieldType::Integer(Integer { bits: 8, signed: false, base: Base::Decimal, .. }) = element
     {
-        // Bytes, the longest fields there are: room once, then no more checks.
-        out.reserve(bytes.len() * 5);
-        for (i, b) in bytes.iter().enumerate() {
-            if i > 0 {
-                out.extend_from_slice(comma);
-            }
-            match *b {
-                b @ 0..10 => out.push(b'0' + b),
-                b @ 10..100 => out.extend_from_slice(&PAIRS[b as usize]),
-                b => {
-                    out.push(b'0' + b / 100);
-                    out.extend_from_slice(&PAIRS[(b % 100) as usize]);
+        // Bytes, the longest fields there are: room for many, then no more checks.
+        for (n, bytes) in bytes.chunks(BUFFER / 8).enumerate() {
+            flush_if_full(out, to)?;
+            out.reserve(bytes.len() * 5);
+            for (i, b) in bytes.iter().enumerate() {
+                if n + i > 0 {
+                    out.extend_from_slice(comma);
+                }
+                match *b {
+                    b @ 0..10 => out.push(b'0' + b),
+                    b @ 10..100 => out.extend_from_slice(&PAIRS[b as usize]),
+                    b => {
+                        out.push(b'0' + b / 100);
+                        out.extend_from_slice(&PAIRS[(b % 100) as usize]);
+                    }
                 }
             }
         }
@@ -304,11 +317,13 @@ fn elements(out: &mut Vec<u8>, json: bool, element: &FieldType, bytes: &[u8]) {
                 out.extend_from_slice(comma);
             }
             first = false;
-            put(out, json, &v);
+            put(out, to, json, &v)?;
+            flush_if_full(out, to)?;
             rest = next;
         }
     }
     out.extend_from_slice(if json { b"]" } else { b" ]" });
+    Ok(())
 }
 
 fn based(out: &mut Vec<u8>, v: u64, i: Integer) {
@@ -383,10 +398,16 @@ fn nine(out: &mut Vec<u8>, v: u64) {
 /// Text in quotes; no byte of it can drive a terminal.
 fn text(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
+    inner_text(out, bytes, b"\"\\");
+    out.push(b'"');
+}
+
+/// The same without quotes; these ASCII characters, too, get a `\` before them.
+fn inner_text(out: &mut Vec<u8>, bytes: &[u8], escaped: &[u8]) {
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
-                '"' | '\\' => {
+                c if c.is_ascii() && escaped.contains(&(c as u8)) => {
                     out.push(b'\\');
                     out.push(c as u8);
                 }
@@ -402,7 +423,6 @@ fn text(out: &mut Vec<u8>, bytes: &[u8]) {
             let _ = write!(out, "\\x{b:02X}");
         }
     }
-    out.push(b'"');
 }
 
 fn json_text(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -47,9 +47,17 @@ impl<'m> StreamReader<'m> {
     /// # Errors
     /// It cannot be opened.
     pub fn open(path: &Path, metadata: &'m Metadata) -> anyhow::Result<Self> {
-        let shown = path.display();
-        let file = File::open(path).with_context(|| format!("{shown}: cannot be opened"))?;
-        let length = file.metadata().with_context(|| format!("{shown}"))?.len();
+        let file =
+            File::open(path).with_context(|| format!("{}: cannot be opened", path.display()))?;
+        Self::of(path, file, metadata)
+    }
+
+    /// Reads a file that is open.
+    ///
+    /// # Errors
+    /// It does not say how long it is.
+    pub fn of(path: &Path, file: File, metadata: &'m Metadata) -> anyhow::Result<Self> {
+        let length = file.metadata().with_context(|| path.display().to_string())?.len();
         Ok(Self {
             metadata,
             path: path.to_owned(),
@@ -130,7 +138,7 @@ impl<'m> StreamReader<'m> {
         let gap = if gap > u64::MAX / 2 { 0 } else { gap };
         let more = header.discarded.saturating_sub(self.discarded);
         self.lost_here = (more, gap);
-        self.packets_lost += gap;
+        self.packets_lost = self.packets_lost.saturating_add(gap);
         self.discarded = header.discarded;
         self.last_sequence = Some(header.sequence);
         self.header = Some(header);

@@ -30,8 +30,8 @@ pub struct Stream {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Word(String),
+enum Token<'t> {
+    Word(&'t str),
     Number(i128),
     Text(String),
     Sign(char),
@@ -41,9 +41,14 @@ enum Token {
     Becomes,
 }
 
-struct Tokens {
-    list: Vec<(Token, u32)>,
+/// The text's tokens, read when they are asked for: none is kept, so that what is held in
+/// memory has a bound in what the text says, not in how many signs it says it with.
+struct Tokens<'t> {
+    text: &'t str,
+    /// Behind the last token.
     at: usize,
+    /// The last token's.
+    line: u32,
 }
 
 /// Parses metadata.
@@ -55,15 +60,15 @@ pub fn parse(text: &str) -> anyhow::Result<Metadata> {
         text.starts_with("/* CTF 1.8"),
         "metadata is not CTF 1.8 text (packetised metadata and CTF 2 are not read here)"
     );
-    let mut t = Tokens { list: tokens(text)?, at: 0 };
+    let mut t = Tokens { text, at: 0, line: 1 };
     let mut out = Metadata::default();
     let mut ours = false;
     let mut events: BTreeMap<u32, BTreeMap<usize, Arc<EventClass>>> = BTreeMap::new();
     let mut classes: BTreeMap<u32, StreamClass> = BTreeMap::new();
-    while let Some(word) = t.next() {
-        let line = t.line();
+    while let Some(word) = t.next()? {
+        let line = t.line;
         let Token::Word(word) = word else { bail!("line {line}: a block was expected") };
-        match word.as_str() {
+        match word {
             "env" => {
                 for (key, value) in t.assignments()? {
                     ours |= key == "tracer_name" && value == Token::Text("rbpipe".into());
@@ -73,7 +78,7 @@ pub fn parse(text: &str) -> anyhow::Result<Metadata> {
                 for (key, value) in t.assignments()? {
                     let Token::Number(n) = value else { continue };
                     let n = u64::try_from(n).unwrap_or(0);
-                    match key.as_str() {
+                    match key {
                         "offset_s" => {
                             let ns = n.saturating_mul(1_000_000_000);
                             out.clock_offset = out.clock_offset.saturating_add(ns);
@@ -115,105 +120,103 @@ pub fn parse(text: &str) -> anyhow::Result<Metadata> {
     Ok(out)
 }
 
-fn tokens(text: &str) -> anyhow::Result<Vec<(Token, u32)>> {
-    let mut out = Vec::new();
-    let mut rest = text.char_indices().peekable();
-    let mut line = 1;
-    while let Some((at, c)) = rest.next() {
-        match c {
-            '\n' => line += 1,
-            c if c.is_whitespace() => {}
-            '/' if text[at..].starts_with("/*") => {
-                let end = text[at + 2..].find("*/").map(|n| at + 2 + n + 2);
-                let end = end.with_context(|| format!("line {line}: a comment has no end"))?;
-                line += text[at..end].matches('\n').count() as u32;
-                while rest.next_if(|(i, _)| *i < end).is_some() {}
-            }
-            '/' if text[at..].starts_with("//") => {
-                while rest.next_if(|(_, c)| *c != '\n').is_some() {}
-            }
-            '"' => {
-                let mut s = String::new();
-                loop {
-                    match rest.next() {
-                        Some((_, '"')) => break,
-                        Some((_, '\\')) => s.extend(rest.next().map(|(_, c)| c)),
-                        Some((_, '\n')) | None => bail!("line {line}: a string has no end"),
-                        Some((_, c)) => s.push(c),
+impl<'t> Tokens<'t> {
+    /// The next token, and where and in which line it ends.
+    fn read(&self) -> anyhow::Result<Option<(Token<'t>, usize, u32)>> {
+        let (mut at, mut line) = (self.at, self.line);
+        loop {
+            let rest = &self.text[at..];
+            let Some(c) = rest.chars().next() else { return Ok(None) };
+            // What of the rest, from its first character, is such a character.
+            let run = |of: fn(char) -> bool| {
+                rest[1..].find(|c: char| !of(c)).map_or(rest.len(), |n| 1 + n)
+            };
+            let (token, length) = match c {
+                c if c.is_whitespace() => {
+                    line += u32::from(c == '\n');
+                    at += c.len_utf8();
+                    continue;
+                }
+                '/' if rest.starts_with("/*") => {
+                    let end = rest[2..].find("*/");
+                    let end = end.with_context(|| format!("line {line}: a comment has no end"))?;
+                    line += rest[..2 + end].matches('\n').count() as u32;
+                    at += 2 + end + 2;
+                    continue;
+                }
+                '/' if rest.starts_with("//") => {
+                    at += rest.find('\n').unwrap_or(rest.len());
+                    continue;
+                }
+                '"' => {
+                    let mut text = String::new();
+                    let mut chars = rest[1..].chars();
+                    loop {
+                        match chars.next() {
+                            Some('"') => break,
+                            Some('\\') => text.extend(chars.next()),
+                            Some('\n') | None => bail!("line {line}: a string has no end"),
+                            Some(c) => text.push(c),
+                        }
                     }
+                    (Token::Text(text), rest.len() - chars.as_str().len())
                 }
-                out.push((Token::Text(s), line));
-            }
-            c if c.is_ascii_alphabetic() || c == '_' => {
-                let mut end = at + 1;
-                while let Some((i, _)) =
-                    rest.next_if(|(_, c)| c.is_ascii_alphanumeric() || *c == '_')
-                {
-                    end = i + 1;
+                c if c.is_ascii_alphabetic() || c == '_' => {
+                    let length = run(|c| c.is_ascii_alphanumeric() || c == '_');
+                    (Token::Word(&rest[..length]), length)
                 }
-                out.push((Token::Word(text[at..end].into()), line));
-            }
-            c if c.is_ascii_digit() || c == '-' => {
-                let mut end = at + 1;
-                while let Some((i, _)) = rest.next_if(|(_, c)| c.is_ascii_digit()) {
-                    end = i + 1;
+                c if c.is_ascii_digit() || c == '-' => {
+                    let length = run(|c| c.is_ascii_digit());
+                    let n = rest[..length].parse();
+                    (Token::Number(n.with_context(|| format!("line {line}: number"))?), length)
                 }
-                let n = text[at..end].parse();
-                out.push((Token::Number(n.with_context(|| format!("line {line}: number"))?), line));
-            }
-            '.' if text[at..].starts_with("...") => {
-                rest.next();
-                rest.next();
-                out.push((Token::Dots, line));
-            }
-            ':' if text[at..].starts_with(":=") => {
-                rest.next();
-                out.push((Token::Becomes, line));
-            }
-            c => out.push((Token::Sign(c), line)),
+                '.' if rest.starts_with("...") => (Token::Dots, 3),
+                ':' if rest.starts_with(":=") => (Token::Becomes, 2),
+                c => (Token::Sign(c), c.len_utf8()),
+            };
+            return Ok(Some((token, at + length, line)));
         }
     }
-    Ok(out)
-}
 
-impl Tokens {
-    fn next(&mut self) -> Option<Token> {
-        let token = self.list.get(self.at)?.0.clone();
-        self.at += 1;
-        Some(token)
+    fn next(&mut self) -> anyhow::Result<Option<Token<'t>>> {
+        let Some((token, at, line)) = self.read()? else { return Ok(None) };
+        (self.at, self.line) = (at, line);
+        Ok(Some(token))
     }
-    fn peek(&self) -> Option<&Token> {
-        self.list.get(self.at).map(|(t, _)| t)
-    }
-    fn line(&self) -> u32 {
-        self.list.get(self.at.saturating_sub(1)).map_or(0, |(_, l)| *l)
+    /// Takes the next token if it is this one. (One that cannot be read is none; `next` tells.)
+    fn take(&mut self, wanted: &Token<'_>) -> bool {
+        match self.read() {
+            Ok(Some((token, at, line))) if token == *wanted => {
+                (self.at, self.line) = (at, line);
+                true
+            }
+            _ => false,
+        }
     }
     fn eat(&mut self, sign: char) -> bool {
-        let found = self.peek() == Some(&Token::Sign(sign));
-        self.at += usize::from(found);
-        found
+        self.take(&Token::Sign(sign))
     }
     fn need(&mut self, sign: char) -> anyhow::Result<()> {
-        ensure!(self.eat(sign), "line {}: `{sign}` was expected", self.line());
+        ensure!(self.eat(sign), "line {}: `{sign}` was expected", self.line);
         Ok(())
     }
-    fn word(&mut self) -> anyhow::Result<String> {
-        match self.next() {
+    fn word(&mut self) -> anyhow::Result<&'t str> {
+        match self.next()? {
             Some(Token::Word(w)) => Ok(w),
-            _ => bail!("line {}: a name was expected", self.line()),
+            _ => bail!("line {}: a name was expected", self.line),
         }
     }
     fn number(&mut self) -> anyhow::Result<i128> {
-        match self.next() {
+        match self.next()? {
             Some(Token::Number(n)) => Ok(n),
-            _ => bail!("line {}: a number was expected", self.line()),
+            _ => bail!("line {}: a number was expected", self.line),
         }
     }
 
     /// To behind the next `;` that is in no block.
     fn skip_statement(&mut self) -> anyhow::Result<()> {
         let mut depth = 0u32;
-        while let Some(token) = self.next() {
+        while let Some(token) = self.next()? {
             match token {
                 Token::Sign('{') => depth += 1,
                 Token::Sign('}') => depth = depth.saturating_sub(1),
@@ -221,21 +224,21 @@ impl Tokens {
                 _ => {}
             }
         }
-        bail!("line {}: a statement has no end", self.line())
+        bail!("line {}: a statement has no end", self.line)
     }
 
     /// `{ key = value; … };`, values of other shapes left out.
-    fn assignments(&mut self) -> anyhow::Result<Vec<(String, Token)>> {
+    fn assignments(&mut self) -> anyhow::Result<Vec<(&'t str, Token<'t>)>> {
         let mut out = Vec::new();
         self.need('{')?;
         while !self.eat('}') {
-            let begin = self.at;
+            let begin = (self.at, self.line);
             let key = self.word()?;
-            let value = if self.eat('=') { self.next() } else { None };
+            let value = if self.eat('=') { self.next()? } else { None };
             match value {
                 Some(value) if self.eat(';') => out.push((key, value)),
                 _ => {
-                    self.at = begin;
+                    (self.at, self.line) = begin;
                     self.skip_statement()?;
                 }
             }
@@ -248,18 +251,19 @@ impl Tokens {
         let (mut id, mut class) = (0, StreamClass::Plain);
         self.need('{')?;
         while !self.eat('}') {
-            let begin = self.at;
+            let begin = (self.at, self.line);
             if self.word()? == "id" && self.eat('=') {
                 id = u32::try_from(self.number()?)?;
                 self.need(';')?;
                 continue;
             }
-            self.at = begin;
+            (self.at, self.line) = begin;
             self.skip_statement()?;
-            for (token, _) in &self.list[begin..self.at] {
+            let mut words = Tokens { text: &self.text[..self.at], at: begin.0, line: begin.1 };
+            while let Some(token) = words.next()? {
                 match token {
-                    Token::Word(w) if w == "cpu_id" => class = StreamClass::Cpu,
-                    Token::Word(w) if w == "tid" => class = StreamClass::Thread,
+                    Token::Word("cpu_id") => class = StreamClass::Cpu,
+                    Token::Word("tid") => class = StreamClass::Thread,
                     _ => {}
                 }
             }
@@ -273,16 +277,15 @@ impl Tokens {
         let mut class = EventClass::new("", Vec::new());
         self.need('{')?;
         while !self.eat('}') {
-            let begin = self.at;
+            let begin = (self.at, self.line);
             let key = self.word()?;
-            if key == "fields" && self.peek() == Some(&Token::Becomes) {
-                self.at += 1;
+            if key == "fields" && self.take(&Token::Becomes) {
                 class.fields = self.fields()?;
                 self.need(';')?;
                 continue;
             }
-            let value = if self.eat('=') { self.next() } else { None };
-            match (key.as_str(), value) {
+            let value = if self.eat('=') { self.next()? } else { None };
+            match (key, value) {
                 ("name", Some(Token::Text(name))) => class.name = name,
                 ("id", Some(Token::Number(n))) => id = Some(u32::try_from(n)?),
                 ("stream_id", Some(Token::Number(n))) => stream = Some(u32::try_from(n)?),
@@ -290,7 +293,7 @@ impl Tokens {
                     class.level = LogLevel::from_number(u64::try_from(n)?);
                 }
                 _ => {
-                    self.at = begin;
+                    (self.at, self.line) = begin;
                     self.skip_statement()?;
                     continue;
                 }
@@ -303,7 +306,7 @@ impl Tokens {
 
     /// `struct { TYPE NAME; TYPE NAME[N]; uint32_t LENGTH; TYPE NAME[LENGTH]; }`
     fn fields(&mut self) -> anyhow::Result<Vec<Field>> {
-        ensure!(self.word()? == "struct", "line {}: `struct` was expected", self.line());
+        ensure!(self.word()? == "struct", "line {}: `struct` was expected", self.line);
         self.need('{')?;
         let mut out: Vec<Field> = Vec::new();
         while !self.eat('}') {
@@ -319,13 +322,13 @@ impl Tokens {
                             | FieldType::Float64
                     ),
                     "line {}: elements of a type that rbpipe does not write",
-                    self.line()
+                    self.line
                 );
-                let ty = match self.next() {
+                let ty = match self.next()? {
                     Some(Token::Number(n)) => FieldType::Array(Box::new(ty), u32::try_from(n)?),
                     Some(Token::Word(length)) => {
                         // The length is part of the sequence, not a field of its own.
-                        let length = bare(&length);
+                        let length = bare(length);
                         let last = out.pop().filter(|f| {
                             f.name == length && f.ty.fixed_size().is_some_and(|n| n == 4)
                         });
@@ -336,7 +339,7 @@ impl Tokens {
                             FieldType::Sequence(Box::new(ty))
                         }
                     }
-                    _ => bail!("line {}: a length was expected", self.line()),
+                    _ => bail!("line {}: a length was expected", self.line),
                 };
                 self.need(']')?;
                 ty
@@ -344,22 +347,24 @@ impl Tokens {
                 ty
             };
             self.need(';')?;
-            out.push(Field::new(bare(&name), ty));
+            out.push(Field::new(bare(name), ty));
         }
         Ok(out)
     }
 
     fn ty(&mut self, depth: u32) -> anyhow::Result<FieldType> {
-        ensure!(depth < 4, "line {}: types are nested too deep", self.line());
+        ensure!(depth < 4, "line {}: types are nested too deep", self.line);
         let word = self.word()?;
         let fixed = |bits| FieldType::Integer(Integer::unsigned(bits));
-        Ok(match word.as_str() {
+        Ok(match word {
             "uint8_t" => fixed(8),
             "uint32_t" => fixed(32),
             "uint64_t" => fixed(64),
             "integer" => FieldType::Integer(self.integer()?),
             "string" => {
-                if self.peek() == Some(&Token::Sign('{')) {
+                let begin = (self.at, self.line);
+                if self.eat('{') {
+                    (self.at, self.line) = begin;
                     self.assignments()?;
                 }
                 FieldType::String
@@ -367,35 +372,31 @@ impl Tokens {
             "floating_point" => {
                 let all = self.assignments()?;
                 let is =
-                    |v: i128| all.iter().any(|(k, t)| k == "mant_dig" && *t == Token::Number(v));
+                    |v: i128| all.iter().any(|(k, t)| *k == "mant_dig" && *t == Token::Number(v));
                 match (is(24), is(53)) {
                     (true, _) => FieldType::Float32,
                     (_, true) => FieldType::Float64,
-                    _ => bail!("line {}: a float of another size", self.line()),
+                    _ => bail!("line {}: a float of another size", self.line),
                 }
             }
             "enum" => {
                 self.need(':')?;
                 let FieldType::Integer(i) = self.ty(depth + 1)? else {
-                    bail!("line {}: an enumeration of no integer", self.line())
+                    bail!("line {}: an enumeration of no integer", self.line)
                 };
                 FieldType::Enumeration(i, self.labels()?)
             }
-            other => bail!("line {}: type `{other}` is not known", self.line()),
+            other => bail!("line {}: type `{other}` is not known", self.line),
         })
     }
 
     fn integer(&mut self) -> anyhow::Result<Integer> {
         let mut i = Integer::unsigned(0);
         for (key, value) in self.assignments()? {
-            match (key.as_str(), value) {
+            match (key, value) {
                 ("size", Token::Number(n @ (8 | 16 | 32 | 64))) => i.bits = n as u8,
                 ("align", Token::Number(n)) => {
-                    ensure!(
-                        n == 8,
-                        "line {}: an alignment that rbpipe does not write",
-                        self.line()
-                    );
+                    ensure!(n == 8, "line {}: an alignment that rbpipe does not write", self.line);
                 }
                 ("signed", Token::Word(w)) => i.signed = w == "true",
                 ("base", Token::Number(16)) => i.base = Base::Hexadecimal,
@@ -405,7 +406,7 @@ impl Tokens {
                 _ => {}
             }
         }
-        ensure!(i.bits != 0, "line {}: an integer of another size", self.line());
+        ensure!(i.bits != 0, "line {}: an integer of another size", self.line);
         Ok(i)
     }
 
@@ -413,15 +414,15 @@ impl Tokens {
         let mut out = Vec::new();
         self.need('{')?;
         while !self.eat('}') {
-            let name = match self.next() {
-                Some(Token::Text(t) | Token::Word(t)) => t,
-                _ => bail!("line {}: a label was expected", self.line()),
+            let name = match self.next()? {
+                Some(Token::Text(t)) => t,
+                Some(Token::Word(w)) => w.to_owned(),
+                _ => bail!("line {}: a label was expected", self.line),
             };
             self.need('=')?;
             let first = self.number()?;
             let mut last = first;
-            if self.peek() == Some(&Token::Dots) {
-                self.at += 1;
+            if self.take(&Token::Dots) {
                 last = self.number()?;
             }
             self.eat(',');

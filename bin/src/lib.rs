@@ -1,0 +1,247 @@
+//! rbpipe: a telemetry pipeline on a lock-free ring buffer that writes anywhere.
+//!
+//! The program as a library, for itself and for its fuzzers: no interface that others could
+//! build on (that is `rbpipe-core`).
+//!
+//! Text for people goes to stderr, data to stdout. Exit codes: 0 done; 1 the pipeline failed
+//! (what was recorded is kept); 2 usage or configuration.
+
+#![forbid(unsafe_code)]
+// Where stderr cannot be written, nothing else is to stop: `status::tell`.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
+mod cli;
+mod config;
+#[doc(hidden)]
+pub mod fuzz;
+mod read;
+mod recover;
+mod report;
+mod sources;
+mod status;
+mod walk;
+
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use rbpipe_core::backend::{Backend, Visit};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use cli::{Cli, Command, ConfigArgs, RunArgs};
+use sources::{Source, VisitSource};
+use status::say;
+use tracing_subscriber::EnvFilter;
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+/// Runs the program on the command line that it was called with.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    take_all_files();
+    tracing_subscriber::fmt()
+        .with_writer(|| status::LogWriter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .without_time()
+        // It would tell stderr that stderr cannot be written, and panic.
+        .log_internal_errors(false)
+        .with_env_filter(log_filter())
+        .init();
+    let code = match cli.command {
+        None => pipeline(&cli.run),
+        Some(Command::Check(args)) => check(&args),
+        Some(Command::Backends { name }) => {
+            list("backend", "[channel.NAME.backend]\n", &backends(), name.as_deref())
+        }
+        Some(Command::Sources { name }) => {
+            let header = "[source.NAME]\nchannel = \"NAME\"        # or a list of channels\n";
+            list("source", header, &sources_list(), name.as_deref())
+        }
+        Some(Command::Read(args)) => done(read::run(&args, &mut raw_stdout())),
+        Some(Command::Recover(args)) => done(recover::run(&args)),
+    };
+    status::flush();
+    ExitCode::from(code)
+}
+
+/// What of the log is shown: `RBPIPE_LOG=debug`, `error`, ….
+fn log_filter() -> EnvFilter {
+    let wanted = std::env::var("RBPIPE_LOG").unwrap_or_default();
+    if wanted.is_empty() {
+        return "info".into();
+    }
+    EnvFilter::try_new(&wanted).unwrap_or_else(|e| {
+        say!("rbpipe: RBPIPE_LOG={wanted}: {e}; `error`, `warn`, `info` and `debug` are accepted");
+        "info".into()
+    })
+}
+
+/// A trace has a file for each stream, and there may be more streams than the usual limit.
+fn take_all_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Not allowed: then what there is must do, and a file that cannot be opened is named.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// stdout without std's line buffer: `read` gathers what it writes itself.
+fn raw_stdout() -> impl Write {
+    struct Raw(io::Stdout);
+    impl Write for Raw {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(rustix::io::write(&self.0, bytes)?)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    Raw(io::stdout())
+}
+
+/// The exit code of a command that prints; a reader that went away is no failure.
+fn done(result: anyhow::Result<()>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(e) if is_broken_pipe(&e) => 0,
+        Err(e) => {
+            say!("rbpipe: {e:#}");
+            FAILED
+        }
+    }
+}
+
+fn is_broken_pipe(e: &anyhow::Error) -> bool {
+    e.chain()
+        .filter_map(|c| c.downcast_ref::<io::Error>())
+        .any(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+fn pipeline(args: &RunArgs) -> u8 {
+    let Some(path) = &args.config else {
+        say!("rbpipe: --config FILE is needed; `rbpipe --help` shows what there is");
+        return USAGE;
+    };
+    let config = match config::read(path, &args.set) {
+        Ok((config, warnings)) => {
+            if let Some(w) = warnings {
+                status::tell(&w.for_stderr());
+            }
+            config
+        }
+        Err(problems) => {
+            status::tell(&problems.for_stderr());
+            return USAGE;
+        }
+    };
+    if args.report.as_ref().is_some_and(|report| is_same(report, path)) {
+        say!("rbpipe: {}: the report would replace the configuration", path.display());
+        return USAGE;
+    }
+    // Before anything is recorded: an old report must not pass for this one's, and a place that
+    // cannot be written is better known now than in a week.
+    let report = match args.report.as_ref().map(|path| (path, File::create(path))) {
+        None => None,
+        Some((path, Ok(file))) => Some((path, file)),
+        Some((path, Err(e))) => {
+            say!("rbpipe: {}: the report cannot be written: {e}", path.display());
+            return USAGE;
+        }
+    };
+    let name = config.name.clone();
+    let ended = walk::run(config).unwrap_or_else(|e| walk::Ended::nothing(name, e));
+    let mut failed = ended.failed;
+    // The report first: it is for programs, which may not have got anything else.
+    if let Some((path, mut file)) = report {
+        let text = format!("{:#}\n", report::json(&ended));
+        if let Err(e) = file.write_all(text.as_bytes()) {
+            say!("rbpipe: {}: the report cannot be written: {e}", path.display());
+            failed = true;
+        }
+    }
+    if !ended.channels.is_empty() {
+        status::tell(&report::summary(&ended));
+    }
+    for e in &ended.errors {
+        say!("rbpipe: {e:#}");
+    }
+    // While `ended` still answers a second SIGINT.
+    status::flush();
+    if failed { FAILED } else { 0 }
+}
+
+/// Whether two paths are one file.
+fn is_same(a: &Path, b: &Path) -> bool {
+    match (std::fs::canonicalize(a), std::fs::canonicalize(b)) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => false,
+    }
+}
+
+fn check(args: &ConfigArgs) -> u8 {
+    match config::read(&args.config, &args.set) {
+        Ok((config, warnings)) => {
+            if let Some(w) = warnings {
+                status::tell(&w.for_stderr());
+            }
+            say!(
+                "{}: fine: {}, {}",
+                args.config.display(),
+                status::count(config.sources.len() as u64, "source"),
+                status::count(config.channels.len() as u64, "channel")
+            );
+            0
+        }
+        Err(problems) => {
+            status::tell(&problems.for_stderr());
+            USAGE
+        }
+    }
+}
+
+/// What a registry has: type, one line, sample.
+type Listed = Vec<(&'static str, &'static str, &'static str)>;
+
+fn backends() -> Listed {
+    struct List(Listed);
+    impl Visit for List {
+        fn visit<B: Backend>(&mut self) {
+            self.0.push((B::TYPE, B::ABOUT, B::SAMPLE));
+        }
+    }
+    let mut list = List(Vec::new());
+    rbpipe_backends::for_each(&mut list);
+    list.0
+}
+
+fn sources_list() -> Listed {
+    struct List(Listed);
+    impl VisitSource for List {
+        fn visit<S: Source>(&mut self) {
+            self.0.push((S::TYPE, S::ABOUT, S::SAMPLE));
+        }
+    }
+    let mut list = List(Vec::new());
+    sources::for_each(&mut list);
+    list.0
+}
+
+fn list(what: &str, header: &str, all: &Listed, name: Option<&str>) -> u8 {
+    let text = match name {
+        None => all.iter().map(|(name, about, _)| format!("{name:<10} {about}\n")).collect(),
+        Some(name) => match all.iter().find(|(n, ..)| *n == name) {
+            Some((_, _, sample)) => format!("{header}{sample}"),
+            None => {
+                let names = all.iter().map(|(n, ..)| *n);
+                let help = config::problem::suggest(name, names);
+                say!("rbpipe: there is no {what} {name:?} in this build; {help}");
+                return USAGE;
+            }
+        },
+    };
+    done(io::stdout().write_all(text.as_bytes()).map_err(Into::into))
+}

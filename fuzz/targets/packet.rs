@@ -1,0 +1,11 @@
+//! Core's own functions on a stream file: headers, records, values.
+#![no_main]
+
+use rbpipe_tests::fuzz::{self, held::Counting};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let _ = fuzz::packet(input);
+});

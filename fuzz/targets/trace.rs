@@ -1,0 +1,11 @@
+//! The reader of traces: metadata and stream files, damaged or invented.
+#![no_main]
+
+use rbpipe_tests::fuzz::{self, held::Counting};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let _ = fuzz::trace(input);
+});
