@@ -9,6 +9,7 @@
  *   OVERWRITE     overwrite mode; without it: discard
  *   K=1..3        memories that the reader owns     NW, NE   writers, records of each
  *   NSB, SB       sub-buffers, bytes in each        NSW      forced switches by others
+ *   NE0           records of writer 0, where others
  *   SIZE, TWO     bytes of a record; TWO: 1 or 2
  *   START=p       positions begin at p (a multiple of NSB*SB); they wrap at PM
  *   FLUSH=n       the reader may n times switch, and n times make an empty packet
@@ -26,6 +27,9 @@
 #endif
 #ifndef NE
 #define NE 3
+#endif
+#ifndef NE0
+#define NE0 NE
 #endif
 #ifndef NSB
 #define NSB 2
@@ -307,6 +311,7 @@ inline seal(bit_) {
 /* What the CAS of a reservation must not have done. */
 inline granted(from_, to_) {
   CLAIM(I13_no_grant, !IS_FINAL(write_pos));
+  CLAIM(I1_range, POS(write_pos) == from_);
 #ifndef OVERWRITE
   CLAIM(I10_bound, FROM(to_, consumed) <= BUF)
 #endif
@@ -318,7 +323,7 @@ proctype writer(byte me) {
   bit completes, decides, stands;
   {
   do
-  :: n < NE ->
+  :: n < (me == 0 -> NE0 : NE) ->
      atomic {
        n++; size = SIZE;
 #ifdef TWO
@@ -608,7 +613,9 @@ inline given_up() {
   do
   :: i < NSB ->
      if
+#ifndef INJ_GIVEN_UP_ONCE
      :: delivered[i] % 2 == 0 && BYTES_SINCE(committed[i], delivered[i]) >= SB -> v = v + (committed[i] & RECORDS)
+#endif
      :: else
      fi;
      i++
@@ -616,6 +623,26 @@ inline given_up() {
   od;
   i = 0
 }
+
+/* Fairness is a process's, not a choice's: for progress the reader sleeps (Wake) until there
+ * is something to do. For safety it may look at any time. */
+#if defined(LIVE) || defined(LIVE_READER_STOPS) || defined(LIVE_WRITER_STOPS) || defined(LIVE_NO_READER)
+#define HAS_PACKET (FROM(POS(write_pos), OLDEST(POS(write_pos))) > 0 && \
+                    delivered[INDEX(OLDEST(POS(write_pos)))] == COMPLETE(OLDEST(POS(write_pos))))
+#define AWAKE (phase >= SETTLED || HAS_PACKET)
+#define NOBODY_INSIDE (inside[0] + inside[1] == 0)       /* NSB is 2 there */
+#else
+#define AWAKE 1
+#define NOBODY_INSIDE 1
+#endif
+
+#ifdef LIVE_WRITER_STOPS               /* … and the end is no help to the others */
+#define STOP (ended_writers >= NACT-1)
+#elif defined(RACE)
+#define STOP 1
+#else
+#define STOP (ended_writers == NACT)
+#endif
 
 #define RUNNING   0
 #define FINALISED 1                    /* waits for what is open, drains */
@@ -636,7 +663,7 @@ proctype reader() {
   {
   last = MINUS(START, SB);
   do
-  :: atomic { !ALL_OUT && phase < DRAINED -> k = 0; do :: out[k] -> k++ :: else -> break od };
+  :: atomic { !ALL_OUT && phase < DRAINED && AWAKE -> k = 0; do :: out[k] -> k++ :: else -> break od };
      /* get: puts in spare[k] */
      atomic {
        end = POS(write_pos);
@@ -728,6 +755,9 @@ proctype reader() {
 #else
                       committed[INDEX(at)] = (word + (2*SB << RBITS)) % CWORDS;
 #endif
+#ifdef INJ_GIVEN_UP_ONCE
+                      lost_wrap = lost_wrap + (word & RECORDS);
+#endif
                       gone[INDEX(at)] = 1; break
                    :: else -> word = committed[INDEX(at)]
                    fi }
@@ -787,21 +817,20 @@ proctype reader() {
      od;
      atomic { old = 0; at = 0; v = 0; lost = 0; m = 0; id = 0; completes = 0 }
 #endif
-#ifdef RACE
-  :: phase == RUNNING ->
-#else
-  :: phase == RUNNING && ended_writers == NACT ->
-#endif
+  :: phase == RUNNING && STOP ->
      seal(FINAL);
      atomic { CLAIM(I13_no_grant, IS_FINAL(write_pos) && OFFSET(write_pos) == 0); phase = FINALISED }
-#ifdef INJ_NOT_SETTLED
+#ifdef INJ_UNDECIDED_UNSEEN
   :: phase == FINALISED ->
 #else
-  :: phase == FINALISED && deciding == 0 ->              /* is_settled */
+  :: phase == FINALISED && deciding == 0 && NOBODY_INSIDE ->      /* is_settled */
 #endif
      atomic {
        all_delivered();
        CLAIM(I13_readable, all || ended_writers < NACT);
+#ifdef INJ_OPEN_UNSEEN
+       all = 1;
+#endif
        if :: all -> phase = SETTLED :: else fi;
        all = 0 }
 #ifdef TIMEOUT
@@ -861,6 +890,7 @@ proctype stopper() {                   /* at any time: the other one never makes
 init {
   byte i;
   atomic {
+    assert(START % BUF == 0 && SB % 2 == 0 && 4*SB <= CM && CM <= PM/NSB && NM <= 8);
     write_pos = START; consumed = START;
     do
     :: i < NSB ->
