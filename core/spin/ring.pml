@@ -13,6 +13,7 @@
  *   SIZE, TWO     bytes of a record; TWO: 1 or 2
  *   START=p       positions begin at p (a multiple of NSB*SB); they wrap at PM
  *   FLUSH=n       the reader may n times switch, and n times make an empty packet
+ *   SNAPSHOT=n    the reader may make n snapshots (engine.md; not in the code yet)
  *   RACE          the reader finalises at any time (else when all writers have ended)
  *   TIMEOUT       with RACE: it may cease to wait for what is open, and pass over it
  *   CRASH         the reader may die once between exchange and `consumed`, and starts again
@@ -46,6 +47,9 @@
 #ifndef START
 #define START 0
 #endif
+#ifndef SNAPSHOT
+#define SNAPSHOT 0
+#endif
 #ifndef FLUSH
 #define FLUSH 0
 #endif
@@ -68,6 +72,9 @@ hidden byte I7_ahead;      /* what was read was recorded before */
 hidden byte I7_told;        /* the last packet tells all losses */
 hidden byte I8_full;        /* `full` only when all N sub-buffers are reserved and not taken */
 hidden byte I8_newest;      /* at the end all that is in the ring is read */
+#if SNAPSHOT > 0
+hidden byte I8_snapshot;   /* a snapshot is one run without a gap; when nobody writes, all of it */
+#endif
 hidden byte I9_wrap;        /* `wrap` only while somebody stands in that sub-buffer */
 hidden byte I10_bound;      /* discard: write_pos - consumed <= B */
 hidden byte I13_no_grant;   /* finalised: no grant; the last sub-buffer is closed */
@@ -657,6 +664,10 @@ proctype reader() {
 #if FLUSH > 0
   byte switches, empties;
 #endif
+#if SNAPSHOT > 0
+  byte snapshots, gathered, run_end, all_of;
+  bit quiet, gap;
+#endif
 #ifdef CRASH
   bit crashed;
 #endif
@@ -776,6 +787,65 @@ proctype reader() {
 #endif
 #if K > 2
   :: atomic { out[2] -> put(2) }
+#endif
+#if SNAPSHOT > 0
+  :: atomic { phase == RUNNING && !ANY_OUT && snapshots < SNAPSHOT -> snapshots++ };
+     seal(0);
+     atomic {                          /* newest and oldest; not what was begun since the switch */
+       end = POS(write_pos); at = OLDEST(end);
+#ifndef INJ_NEWEST_BEGUN
+       end = BEGIN(end);
+#endif
+       quiet = (ended_writers == NACT); all_of = FROM(end, at) / SB };
+     do
+     :: FROM(end, at) > 0 ->
+        if
+        :: delivered[INDEX(at)] == COMPLETE(at) ->
+           id = table[INDEX(at)]; old = spare[0];
+           if
+           :: !IS_TAKEN(id) && IS_NOREF(id) && LAP_FITS(id, at) ->
+              atomic {                 /* exchange, but leave `consumed` */
+                if
+                :: table[INDEX(at)] == id ->
+                   table[INDEX(at)] = TAKEN_ID(old); spare[0] = MEM(id); fresh = 1;
+                   each_memory_once();
+                   look(spare[0], at)
+                :: else
+                fi }
+           :: else
+           fi
+        :: else
+        fi;
+        if
+        :: fresh ->
+           atomic {                    /* copied */
+             look(spare[0], at);
+#ifndef INJ_GAP_KEPT
+             if :: gap -> gathered = 0; gap = 0 :: else fi;
+#endif
+             CLAIM(I8_snapshot, gathered == 0 || run_end == at);
+             gathered++; run_end = PLUS(at, SB) };
+           atomic {                    /* exchange back */
+             if
+#ifdef INJ_BACK_STORE
+             :: 1 ->
+#else
+             :: table[INDEX(at)] == TAKEN_ID(old) ->
+#endif
+                table[INDEX(at)] = id; spare[0] = old
+             :: else ->                /* a writer passed: this lap is overwritten, its memory spare */
+#ifndef INJ_BACK_UNCOUNTED
+                overwritten = overwritten + packet_records[spare[0]]
+#endif
+             fi;
+             each_memory_once() }
+        :: else -> gap = 1             /* refused: if there is a newer one, the run begins there */
+        fi;
+        atomic { at = PLUS(at, SB); fresh = 0; id = 0; old = 0 }
+     :: else -> break
+     od;
+     atomic { CLAIM(I8_snapshot, !quiet || (gathered == all_of && !gap));
+              end = 0; at = 0; gap = 0; gathered = 0; run_end = 0; quiet = 0; all_of = 0; v = 0 }
 #endif
 #if FLUSH > 0
   :: atomic { phase == RUNNING && switches < FLUSH -> switches++ }; seal(0)
