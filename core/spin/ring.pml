@@ -174,9 +174,6 @@ bit   writer_stops;
  * that `at` lies in. Uses the caller's word, m. */
 inline deliver(j, at) {
   word = committed[j];
-#ifndef INJ_RECORDS_LATE
-  committed[j] = word & ~RECORDS;                        /* records taken: a plain store */
-#endif
   atomic {
     CLAIM(I4_deliverer, delivered[j] == BEFORE(at));
 #ifndef INJ_UNCLAIMED
@@ -200,6 +197,9 @@ inline deliver(j, at) {
   };
 #ifndef INJ_TABLE_LATE
   table[j] = DELIVERED_ID(LAP(at), m);
+#endif
+#ifndef INJ_RECORDS_LATE
+  committed[j] = (COMPLETE(at) % CM) << RBITS;           /* records taken: a plain store */
 #endif
 #ifndef INJ_RECORDED_LATE
   recorded = recorded + (word & RECORDS);
@@ -621,7 +621,7 @@ inline given_up() {
   :: i < NSB ->
      if
 #ifndef INJ_GIVEN_UP_ONCE
-     :: delivered[i] % 2 == 0 && BYTES_SINCE(committed[i], delivered[i]) >= SB -> v = v + (committed[i] & RECORDS)
+     :: BYTES_SINCE(committed[i], delivered[i] & ~1) >= SB -> v = v + (committed[i] & RECORDS)
 #endif
      :: else
      fi;

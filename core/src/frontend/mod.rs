@@ -35,7 +35,7 @@
 //! |---|---|---|---|
 //! | `write_pos` | load Acquire; CAS AcqRel | Relaxed | the opener's view to later writers in the sub-buffer |
 //! | `consumed` | discard: load Acquire | store Release, after the exchange | the new table word to who enters the sub-buffer |
-//! | `table[j]` | load Acquire; noref CAS Acquire; deliverer's store Relaxed | CAS Release | the reader's last use of the fresh memory |
+//! | `table[j]` | load Acquire; noref CAS Relaxed, Acquire where it fails; deliverer's store Relaxed | CAS Release | the reader's last use of the fresh memory |
 //! | `committed[i]` | add AcqRel | | record bytes and facts to the deliverer |
 //! | `delivered[i]` | deliverer's store Release; opener's load Acquire | load Acquire | header, bytes, table, facts, `packet[m]` |
 //! | `deciding` | add, fence SeqCst, then `write_pos`; sub Release | finalise, fence SeqCst, load Acquire | a refused writer's loss to the last packet |

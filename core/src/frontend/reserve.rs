@@ -283,12 +283,14 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         if self.mode == Mode::Overwrite {
             while id.is_noref() {
                 let word = self.cold(j, TABLE);
-                // Acquire: as the load in `table`; the reader's last use of this memory
-                // comes before our first byte.
+                // Relaxed where it succeeds: what it found was acquired when it was loaded, and
+                // while we have a grant here no exchange brings the same word back. Acquire
+                // where it fails, as the load in `table`: the reader's last use of the memory
+                // that it put in comes before our first byte.
                 match word.compare_exchange(
                     id.word(),
                     id.referred().word(),
-                    Ordering::Acquire,
+                    Ordering::Relaxed,
                     Ordering::Acquire,
                 ) {
                     Ok(_) => {
@@ -362,7 +364,8 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     pub fn empty_packet(&self, mut now: impl FnMut() -> u64) -> Option<Closing> {
         let g = self.geometry;
         loop {
-            let word = load_to_change(self.word(WRITE_POS), Ordering::Acquire);
+            // Relaxed: what lies before it is acquired with `delivered`, below.
+            let word = load_to_change(self.word(WRITE_POS), Ordering::Relaxed);
             let old = Position::new(word);
             if word & FINALISED != 0 || g.offset(old) != 0 {
                 return None;

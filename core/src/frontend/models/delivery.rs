@@ -130,9 +130,9 @@ fn given_times_are_kept_when_a_switch_races() {
         let mut read = Vec::new();
         while let Some(held) = r.get(&model) {
             let (content, facts) = (model.content(&held), *held.facts());
-            assert_eq!(content.first(), Some(&facts.begin));
-            assert_eq!(content.last(), Some(&facts.end));
-            read.extend(content);
+            assert_eq!(content.first(), Some(&(facts.begin, facts.begin)));
+            assert_eq!(content.last(), Some(&(facts.end, facts.end)));
+            read.extend(content.into_iter().map(|(value, _)| value));
             r.look(&model, &held);
             r.spare.push(held.memory());
         }

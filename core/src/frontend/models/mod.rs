@@ -37,7 +37,8 @@ pub(crate) fn step(name: &str) {
 /// One stream, its memories, a clock.
 struct Model {
     frontend: Frontend<Box<[Line]>>,
-    memory: Vec<[UnsafeCell<u64>; 2]>,
+    /// Each byte is a record's value and its time.
+    memory: Vec<[UnsafeCell<(u64, u64)>; 2]>,
     /// What a machine's clock is to its threads: it never runs backwards for whoever knows of a
     /// later time, and says nothing more about the order of things. Writers tick it.
     clock: AtomicU64,
@@ -81,7 +82,7 @@ impl Model {
         let lines: Box<[Line]> = (0..needed).map(|_| Line::default()).collect();
         Arc::new(Self {
             frontend: Frontend::new(lines, g, mode, timestamps).unwrap(),
-            memory: (0..g.memories()).map(|_| [UnsafeCell::new(0), UnsafeCell::new(0)]).collect(),
+            memory: (0..g.memories()).map(|_| Default::default()).collect(),
             clock: AtomicU64::new(1),
         })
     }
@@ -143,11 +144,11 @@ impl Model {
     }
 
     fn put(&self, grant: Grant, value: u64) {
-        let at = grant.offset(self.frontend.geometry()) as usize;
+        let (at, time) = (grant.offset(self.frontend.geometry()) as usize, grant.time());
         for i in 0..grant.len() as usize {
             self.memory[grant.memory().get()][at + i].with_mut(|p| {
                 // SAFETY: the grant is exclusive; loom checks just that.
-                unsafe { *p = if i == 0 { value } else { value | MORE } }
+                unsafe { *p = (if i == 0 { value } else { value | MORE }, time) }
             });
         }
         if let Some(c) = self.frontend.commit(grant) {
@@ -174,7 +175,7 @@ impl Model {
     }
 
     /// The bytes of a packet that the reader holds.
-    fn content(&self, held: &Held) -> Vec<u64> {
+    fn content(&self, held: &Held) -> Vec<(u64, u64)> {
         let cells = &self.memory[held.memory().get()];
         (0..held.facts().content as usize)
             .map(|i| {
@@ -223,7 +224,7 @@ impl Reader {
     }
 
     fn look(&mut self, model: &Model, held: &Held) {
-        let content = model.content(held);
+        let (content, times): (Vec<_>, Vec<_>) = model.content(held).into_iter().unzip();
         let facts = held.facts();
         let records: Vec<u64> = content.iter().copied().filter(|v| v & MORE == 0).collect();
         assert_eq!(records.len() as u64, facts.records, "a delivered packet is complete (I3)");
@@ -231,7 +232,8 @@ impl Reader {
         for pair in content.windows(2) {
             assert!(pair[1] & MORE == 0 || pair[1] == pair[0] | MORE, "a whole record (I1)");
         }
-        assert!(facts.begin <= facts.end, "a packet begins before it ends (I6): {facts:?}");
+        let inside = [&[facts.begin], times.as_slice(), &[facts.end]].concat();
+        assert!(inside.is_sorted(), "times never decrease in a packet (I6): {inside:?}");
         if let Some((sequence, end, lost)) = self.last {
             assert!(facts.sequence > sequence, "packets come in order (I5)");
             assert!(facts.begin >= end, "and do not overlap in time (I6): {end} {facts:?}");
