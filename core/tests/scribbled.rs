@@ -17,3 +17,14 @@ proptest! {
         driver::drive(&bytes);
     }
 }
+
+#[test]
+fn the_fuzzers_corpus_leads_nowhere() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/words");
+    let mut replayed = 0;
+    for file in std::fs::read_dir(corpus).expect("it is there") {
+        driver::drive(&std::fs::read(file.expect("readable").path()).expect("readable"));
+        replayed += 1;
+    }
+    assert!(replayed > 20, "{replayed} inputs");
+}
