@@ -47,7 +47,7 @@ fn a_flush_waits_for_a_record_in_flight() {
         explore(3, move || {
             let model = Model::new(mode, 1);
             let grant = model.hold();
-            let writer = spawn(&model, move |m| m.put(grant, 10));
+            let writer = spawn(&model, move |m| m.put(grant, 10, None));
             model.switch();
             let mut r = Reader::new(1);
             r.turn(&model);
@@ -116,7 +116,7 @@ fn packets_do_not_overlap_in_time() {
 #[test]
 fn given_times_are_kept_when_a_switch_races() {
     explore(3, || {
-        let model = Model::with(Mode::Discard, 1, Timestamps::Given);
+        let model = Model::with(Mode::Discard, 1, Timestamps::Given, 2);
         let timer = spawn(&model, |m| {
             m.switch();
             m.switch();
@@ -130,9 +130,12 @@ fn given_times_are_kept_when_a_switch_races() {
         let mut read = Vec::new();
         while let Some(held) = r.get(&model) {
             let (content, facts) = (model.content(&held), *held.facts());
-            assert_eq!(content.first(), Some(&(facts.begin, facts.begin)));
-            assert_eq!(content.last(), Some(&(facts.end, facts.end)));
-            read.extend(content.into_iter().map(|(value, _)| value));
+            assert_eq!(
+                content.first().map(|b| (b.value, b.time)),
+                Some((facts.begin, facts.begin))
+            );
+            assert_eq!(content.last().map(|b| (b.value, b.time)), Some((facts.end, facts.end)));
+            read.extend(content.iter().map(|b| b.value));
             r.look(&model, &held);
             r.spare.push(held.memory());
         }

@@ -75,7 +75,7 @@ fn a_commit_that_races_with_a_pass_over_is_counted_once() {
         let model = Model::new(Mode::Discard, 1);
         let grant = model.hold();
         model.finalise();
-        let late = spawn(&model, move |model| model.put(grant, 10));
+        let late = spawn(&model, move |model| model.put(grant, 10, None));
         let mut r = Reader::new(1);
         r.drain(&model);
         let passed = model.frontend.pass_over().is_some();

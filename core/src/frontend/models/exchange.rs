@@ -165,7 +165,7 @@ fn an_exchange_of_pointers_takes_a_stale_lap() {
                     r.spare.push(found.memory());
                     r.read.extend(m.memory[found.memory().get()].iter().map(|c| {
                         // SAFETY: the exchange made it ours.
-                        c.with(|p| unsafe { (*p).0 })
+                        c.with(|p| unsafe { (*p).value })
                     }));
                     f.set_consumed(at.plus(g.subbuf_size()));
                     return;

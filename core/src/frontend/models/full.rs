@@ -63,7 +63,7 @@ fn a_stalled_writer_costs_what_is_counted_until_it_commits() {
         for i in 0..3 {
             assert!(model.write(10 + i), "the others go on until the ring comes round (I11)");
         }
-        let stalled = spawn(&model, move |m| m.put(grant, 20));
+        let stalled = spawn(&model, move |m| m.put(grant, 20, None));
         let written = model.write(30);
         stalled.join().unwrap();
         assert!(model.write(40), "the stream has recovered (I11)");
@@ -117,7 +117,7 @@ fn a_writer_that_waits_for_room_is_woken() {
                 let ticket = space.prepare();
                 match m.frontend.reserve(&mut m.one(1)) {
                     Ok(reserved) => {
-                        m.put(reserved.grant, 20);
+                        m.put(reserved.grant, 20, None);
                         None
                     }
                     Err(_) => Some(ticket),

@@ -5,8 +5,8 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release -p rbpipe-core --lib -- frontend::models
 //! ```
 //!
-//! Two sub-buffers of two bytes, records of one byte or two, no packet header. Memory is an
-//! array of loom's cells: a write that a read or another write may meet is an error by itself.
+//! Two sub-buffers of two bytes, records of one byte or two, no packet header; four bytes where
+//! the fast path is to be met (`fast`), which leaves a byte over. Memory is loom's cells: a write that a read or another write may meet is an error by itself.
 //! What is checked beside that is in [`Reader::look`] and [`check`].
 //!
 //! `orderings` weakens each ordering of the code by itself and shows which model misses it.
@@ -14,6 +14,7 @@
 mod delivery;
 mod end;
 mod exchange;
+mod fast;
 mod full;
 mod waking;
 
@@ -37,23 +38,48 @@ pub(crate) fn step(name: &str) {
 /// One stream, its memories, a clock.
 struct Model {
     frontend: Frontend<Box<[Line]>>,
-    /// Each byte is a record's value and its time.
-    memory: Vec<[UnsafeCell<(u64, u64)>; 2]>,
+    memory: Vec<Vec<UnsafeCell<Byte>>>,
     /// What a machine's clock is to its threads: it never runs backwards for whoever knows of a
     /// later time, and says nothing more about the order of things. Writers tick it.
     clock: AtomicU64,
 }
 
+/// What a record leaves in each of its bytes.
+#[derive(Clone, Copy, Default)]
+struct Byte {
+    /// Its value, and whether it is not the first one.
+    value: u64,
+    time: u64,
+    /// What the time of the record before was held to be: a full timestamp is left out on the
+    /// strength of it.
+    last: Option<u64>,
+}
+
 /// A record that is timed here, of so many bytes.
-struct One<'a>(&'a AtomicU64, u64);
+struct One<'a> {
+    clock: &'a AtomicU64,
+    size: u64,
+    last: Option<u64>,
+}
 
 impl Layout for One<'_> {
     fn now(&mut self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.clock.load(Ordering::Relaxed)
     }
-    fn measure(&mut self, now: u64, _: Option<u64>, _: u64) -> Measure {
-        Measure { size: self.1, records: 1, end: now }
+    fn measure(&mut self, now: u64, last: Option<u64>, _: u64) -> Measure {
+        self.last = last;
+        Measure { size: self.size, records: 1, end: now }
     }
+}
+
+impl Last for One<'_> {
+    fn last(&self) -> Option<u64> {
+        self.last
+    }
+}
+
+trait Last: Layout {
+    fn last(&self) -> Option<u64>;
 }
 
 /// A record that brings its own time.
@@ -68,21 +94,28 @@ impl Layout for Given {
     }
 }
 
-/// A record's second byte is its value and this.
+impl Last for Given {
+    fn last(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// The value of a record's second byte is its value and this.
 const MORE: u64 = 1 << 32;
 
 impl Model {
     fn new(mode: Mode, reader: u32) -> Arc<Self> {
-        Self::with(mode, reader, Timestamps::Clock)
+        Self::with(mode, reader, Timestamps::Clock, 2)
     }
 
-    fn with(mode: Mode, reader: u32, timestamps: Timestamps) -> Arc<Self> {
-        let g = Geometry::small(2, 2, reader, 0).unwrap();
+    fn with(mode: Mode, reader: u32, timestamps: Timestamps, size: u64) -> Arc<Self> {
+        let g = Geometry::small(size, 2, reader, 0).unwrap();
+        let cells = || (0..size).map(|_| UnsafeCell::default()).collect();
         let needed = Frontend::<Box<[Line]>>::lines_needed(g);
         let lines: Box<[Line]> = (0..needed).map(|_| Line::default()).collect();
         Arc::new(Self {
             frontend: Frontend::new(lines, g, mode, timestamps).unwrap(),
-            memory: (0..g.memories()).map(|_| Default::default()).collect(),
+            memory: (0..g.memories()).map(|_| cells()).collect(),
             clock: AtomicU64::new(1),
         })
     }
@@ -98,7 +131,7 @@ impl Model {
 
     fn one(&self, size: u64) -> One<'_> {
         self.clock.fetch_add(1, Ordering::Relaxed);
-        One(&self.clock, size)
+        One { clock: &self.clock, size, last: None }
     }
 
     /// Writes a record of one byte; false: lost, and counted.
@@ -112,9 +145,9 @@ impl Model {
     }
 
     /// As the seam does it: the fast path first, then with the end waiting for what is lost.
-    fn write_as(&self, value: u64, layout: &mut impl Layout) -> bool {
+    fn write_as(&self, value: u64, layout: &mut impl Last) -> bool {
         if let Some(grant) = self.frontend.reserve_fast(layout) {
-            self.put(grant, value);
+            self.put(grant, value, layout.last());
             return true;
         }
         let Some(_deciding) = self.frontend.deciding() else { return false };
@@ -123,7 +156,7 @@ impl Model {
                 if let Some(c) = reserved.closing {
                     self.deliver(c);
                 }
-                self.put(reserved.grant, value);
+                self.put(reserved.grant, value, layout.last());
                 true
             }
             Err(Refused::Lost(lost)) => {
@@ -143,12 +176,15 @@ impl Model {
         reserved.grant
     }
 
-    fn put(&self, grant: Grant, value: u64) {
+    fn put(&self, grant: Grant, value: u64, last: Option<u64>) {
         let (at, time) = (grant.offset(self.frontend.geometry()) as usize, grant.time());
         for i in 0..grant.len() as usize {
             self.memory[grant.memory().get()][at + i].with_mut(|p| {
                 // SAFETY: the grant is exclusive; loom checks just that.
-                unsafe { *p = (if i == 0 { value } else { value | MORE }, time) }
+                unsafe {
+                    let value = if i == 0 { value } else { value | MORE };
+                    *p = Byte { value, time, last };
+                }
             });
         }
         if let Some(c) = self.frontend.commit(grant) {
@@ -175,7 +211,7 @@ impl Model {
     }
 
     /// The bytes of a packet that the reader holds.
-    fn content(&self, held: &Held) -> Vec<(u64, u64)> {
+    fn content(&self, held: &Held) -> Vec<Byte> {
         let cells = &self.memory[held.memory().get()];
         (0..held.facts().content as usize)
             .map(|i| {
@@ -224,13 +260,19 @@ impl Reader {
     }
 
     fn look(&mut self, model: &Model, held: &Held) {
-        let (content, times): (Vec<_>, Vec<_>) = model.content(held).into_iter().unzip();
+        let bytes = model.content(held);
+        let content: Vec<u64> = bytes.iter().map(|b| b.value).collect();
+        let times: Vec<u64> = bytes.iter().map(|b| b.time).collect();
         let facts = held.facts();
         let records: Vec<u64> = content.iter().copied().filter(|v| v & MORE == 0).collect();
         assert_eq!(records.len() as u64, facts.records, "a delivered packet is complete (I3)");
         assert!(content.iter().all(|v| *v != 0), "no record is torn or missing (I3)");
         for pair in content.windows(2) {
             assert!(pair[1] & MORE == 0 || pair[1] == pair[0] | MORE, "a whole record (I1)");
+        }
+        for pair in bytes.windows(2).filter(|pair| pair[1].value & MORE == 0) {
+            let (before, last) = (pair[0].time, pair[1].last);
+            assert!(last.is_none_or(|last| last <= before), "a full time is missed: {last:?}");
         }
         let inside = [&[facts.begin], times.as_slice(), &[facts.end]].concat();
         assert!(inside.is_sorted(), "times never decrease in a packet (I6): {inside:?}");
