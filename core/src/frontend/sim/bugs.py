@@ -313,7 +313,7 @@ BUGS = [
     ),
     (
         "the loss is counted when the end does not wait any more (the seam's way, copied)",
-        "frontend/sim/actors.rs",
+        "frontend/sim/actors/writer.rs",
         [("let Some(_deciding) = world.ring.deciding()", "let Some(_) = world.ring.deciding()")],
     ),
     (

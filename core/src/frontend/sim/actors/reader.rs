@@ -35,7 +35,7 @@ pub(super) fn live(world: &World) {
                 reader.spare = world.ghost.borrow_mut().reader_died();
                 world.check_attach();
                 // It may have died with a place free and nobody told.
-                world.space.wake();
+                wake_writers(world);
             }
             Err(cause) => resume_unwind(cause),
         }
@@ -105,7 +105,7 @@ impl Reader<'_> {
         world.mortal.set(false);
         if world.quietly(|| world.ring.consumed()) != before {
             // Also where it only moved on from what a dead one had taken.
-            world.space.wake();
+            wake_writers(world);
         }
         match got {
             Ok(held) => {
@@ -244,4 +244,9 @@ impl Reader<'_> {
         world.ghost.borrow_mut().passing = false;
         assert!(!settled || over.is_none(), "passes over what is settled");
     }
+}
+
+fn wake_writers(world: &World) {
+    world.space.wake();
+    world.ghost.borrow_mut().owes_room = false;
 }

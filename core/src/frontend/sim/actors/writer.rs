@@ -192,6 +192,7 @@ pub(super) fn finalise(world: &World) {
     deliver(world, world.ring.finalise(|| world.now()));
     world.ghost.borrow().left(world.token());
     world.space.wake();
+    world.ghost.borrow_mut().owes_end = false;
 }
 
 /// A switch timer that is nobody's own, and perhaps the end.

@@ -168,6 +168,9 @@ pub(super) struct Ghost {
     exchanged: Option<i64>,
     /// It is in `pass_over`.
     pub passing: bool,
+    /// Room was made, or the stream ended, and who waits for it has not been woken yet.
+    pub owes_room: bool,
+    pub owes_end: bool,
     /// What became of records: `lost.full`, `.wrap`, `.too_big`, `aborted`.
     lost: [u64; 4],
     recorded: u64,
@@ -212,6 +215,8 @@ impl Ghost {
             cells: vec![vec![None; g.subbuf_size() as usize]; memories],
             exchanged: None,
             passing: false,
+            owes_room: false,
+            owes_end: false,
             lost: [0; 4],
             recorded: 0,
             taken: 0,
@@ -309,7 +314,17 @@ impl Ghost {
 
     /// A writer that waits for room need not wait any more.
     pub fn lets_writers_on(&self) -> bool {
-        self.finalised || self.next_open() - self.consumed < self.buffer()
+        self.finalised || self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        self.next_open() - self.consumed < self.buffer()
+    }
+
+    /// A writer goes to sleep: somebody will wake it.
+    pub fn sleeps(&self, token: Token) {
+        assert!(!self.has_room() || self.owes_room, "{token:?} sleeps, there is room (wake)");
+        assert!(!self.finalised || self.owes_end, "{token:?} sleeps, it is the end (wake)");
     }
 
     /// Whether this one is among those who stand there.
@@ -321,6 +336,7 @@ impl Ghost {
     fn moved(&mut self, token: Token, before: u64, after: u64) {
         assert!(!self.finalised, "{token:?} moves write_pos of a finalised stream (I13)");
         self.finalised = after & FINALISED != 0;
+        self.owes_end |= self.finalised;
         let (old, new) = (self.at(before), self.at(after));
         assert_eq!(old, self.write, "ghost of write_pos");
         assert!(new >= old, "write_pos runs backwards: {old} to {new}");
@@ -538,6 +554,7 @@ impl Ghost {
         if let Some(start) = self.exchanged.take() {
             assert_eq!(new, start + self.size(), "another packet was taken than was asked (I5)");
         }
+        self.owes_room |= new > old;
         self.consumed = new;
     }
 
