@@ -242,9 +242,10 @@ BUGS = [
         [("return g.start(end.minus(1)).plus", "return g.start(end).plus")],
     ),
     (
-        "given up by one lap's bytes",
+        # (One lap's bytes would do as well as two: no add comes back to "complete" from there.)
+        "given up by half a lap's bytes",
         "frontend/read.rs",
-        [("(2 * g.subbuf_size()) << RECORD_BITS", "g.subbuf_size() << RECORD_BITS")],
+        [("(2 * g.subbuf_size()) << RECORD_BITS", "(g.subbuf_size() / 2) << RECORD_BITS")],
     ),
     (
         "what is given up is not added to",
@@ -312,7 +313,7 @@ BUGS = [
     ),
     (
         "the loss is counted when the end does not wait any more (the seam's way, copied)",
-        "frontend/sim/actors.rs",
+        "frontend/sim/actors/writer.rs",
         [("let Some(_deciding) = world.ring.deciding()", "let Some(_) = world.ring.deciding()")],
     ),
     (
@@ -329,11 +330,11 @@ BUGS = [
 ]
 
 
-def test(sim):
-    """Runs one kind of test in the copy: {test: (claim, after how many seeds)} of those that fail."""
+def run(sim):
+    """Runs one kind of test in the copy: {test: (after how many seeds, claim)} of those that fail."""
     env = dict(os.environ, RUST_BACKTRACE="0", RBPIPE_SEEDS=SEEDS)
     env["CARGO_TARGET_DIR"] = str(COPY.parent)
-    command = ["cargo", "test", "-q", "-j1", "--locked", "-p", "rbpipe-core", "--lib"]
+    command = ["timeout", "400", "cargo", "test", "-q", "-j1", "--locked", "-p", "rbpipe-core", "--lib"]
     if sim:
         env["RUSTFLAGS"] = "--cfg sim"
         command += ["--release", "--", "frontend::sim", "--nocapture", "--test-threads=1"]
@@ -345,13 +346,14 @@ def test(sim):
         sys.exit(said)
     if done.returncode == 0:
         return {}
-    found = {}
-    panics = re.findall(r"thread '(?:\w+::)*(\w+)' \(\d+\) panicked at [^\n]*\n([^\n]+)", said)
-    for name, claim in panics:
-        found.setdefault(name, claim)
-    seeds = dict(re.findall(r"\(the (\d+)th\).*?frontend::sim::(\w+) ", said, re.S) and
-                 [(n, s) for s, n in re.findall(r"\(the (\d+)th\).*?frontend::sim::(\w+) ", said, re.S)])
-    return {name: (claim, seeds.get(name)) for name, claim in found.items()} or {"?": (said[-200:], None)}
+    if done.returncode == 124:
+        return {"?": (0, "does not end")}
+    claims = {}
+    for name, claim in re.findall(r"thread '(?:\w+::)*(\w+)' \(\d+\) panicked at .*\n(.+)", said):
+        claims.setdefault(name, claim.removeprefix("assertion `left == right` failed: "))
+    ends = re.findall(r"\(the (\d+)th\).*?frontend::sim::(\w+) ", said, re.S)
+    seeds = {name: int(n) + 1 for n, name in ends}
+    return {name: (seeds.get(name, 0), claim) for name, claim in claims.items()}
 
 
 def main():
@@ -363,6 +365,7 @@ def main():
         shutil.copy2(ROOT / name, COPY / name)
     wanted = sys.argv[1:]
     missed = []
+    print("| bug | tests of the simulator | seeds | claim | oracle |\n|---|---|---|---|---|")
     for name, file, changes in BUGS:
         if wanted and not any(word in name for word in wanted):
             continue
@@ -374,16 +377,16 @@ def main():
                 sys.exit(f"{name}: found {wrong.count(there)} times in {file}:\n{there}")
             wrong = wrong.replace(there, instead)
         path.write_text(wrong)
-        print(f"{name}", flush=True)
-        found = {**test(True), **test(False)}
+        by_sim, by_oracle = run(True), run(False)
         path.write_text(right)
-        for which, (claim, seeds) in found.items():
-            print(f"    {which}, {'seed ' + seeds if seeds else ''}: {claim[:100]}", flush=True)
-        if not found:
-            print("    NOT CAUGHT", flush=True)
+        if not by_sim and not by_oracle:
             missed.append(name)
+        tests = ", ".join(sorted(test.split("_")[0] for test in by_sim))
+        seeds, claim = min(by_sim.values(), default=("", "NOT CAUGHT" if not by_oracle else ""))
+        print(f"| {name} | {tests} | {seeds} | {claim[:90]} | {'yes' if by_oracle else ''} |", flush=True)
     if missed:
         sys.exit("not caught: " + "; ".join(missed))
 
 
-main()
+if __name__ == "__main__":
+    main()

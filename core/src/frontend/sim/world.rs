@@ -383,6 +383,10 @@ impl World {
     pub fn sleep(&self, word: usize, is: u64, ticket: u64, at_most: Option<Duration>) {
         if is == ticket {
             tally("sleeps");
+            let token = self.token();
+            if token != Token::READER {
+                self.ghost.borrow().sleeps(token);
+            }
             self.say(|| "sleeps".to_owned());
             self.rest(State::Asleep { word, ticket, at_most: at_most.is_some() });
             self.begins();

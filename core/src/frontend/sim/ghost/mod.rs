@@ -4,14 +4,16 @@
 //!
 //! Positions here are counted from the run's first one, so that nothing wraps.
 
+mod told;
+
 use std::collections::BTreeMap;
 
 use super::atomic::{Effect, Kind};
-use super::{Ring, tally, tally_many};
+use super::{Ring, tally};
 use crate::frontend::position::FINALISED;
 use crate::frontend::subbuf_id::SubBufferId;
 use crate::frontend::{
-    Books, COMMITTED, CONSUMED, DELIVERED, Geometry, Grant, LOST, MemoryIndex, Mode, PacketFacts,
+    COMMITTED, CONSUMED, DELIVERED, Geometry, Grant, LOST, MemoryIndex, Mode, PacketFacts,
     Position, RECORD_BITS, RECORDED, RECORDS, SUBBUFS, TABLE, Timestamps, WRITE_POS,
 };
 
@@ -140,8 +142,8 @@ struct Look {
     full: bool,
 }
 
-/// A memory's bytes: which record's which byte.
-type Cell = Option<(usize, u64)>;
+/// Which record's which byte.
+type Byte = (usize, u64);
 
 pub(super) struct Ghost {
     g: Geometry,
@@ -161,11 +163,14 @@ pub(super) struct Ghost {
     named: Vec<Option<usize>>,
     holds: Vec<Option<i64>>,
     pub held: Vec<bool>,
-    cells: Vec<Vec<Cell>>,
+    cells: Vec<Vec<Option<Byte>>>,
     /// The reader has exchanged this packet and not moved its cursor yet.
     exchanged: Option<i64>,
     /// It is in `pass_over`.
     pub passing: bool,
+    /// Room was made, or the stream ended, and who waits for it has not been woken yet.
+    pub owes_room: bool,
+    pub owes_end: bool,
     /// What became of records: `lost.full`, `.wrap`, `.too_big`, `aborted`.
     lost: [u64; 4],
     recorded: u64,
@@ -210,6 +215,8 @@ impl Ghost {
             cells: vec![vec![None; g.subbuf_size() as usize]; memories],
             exchanged: None,
             passing: false,
+            owes_room: false,
+            owes_end: false,
             lost: [0; 4],
             recorded: 0,
             taken: 0,
@@ -238,6 +245,9 @@ impl Ghost {
     fn next_open(&self) -> i64 {
         (self.write + self.size() - 1).div_euclid(self.size()) * self.size()
     }
+    fn lost_sum(&self) -> u64 {
+        self.lost[..ABORTED].iter().sum()
+    }
     pub fn write_position(&self) -> i64 {
         self.write
     }
@@ -246,7 +256,6 @@ impl Ghost {
     pub fn seen(&mut self, ring: &Ring, token: Token, address: usize, effect: Effect) {
         let Effect { kind, before, after } = effect;
         match (self.word_at(address), kind) {
-            (Word::WritePos, Kind::Exchange) => self.moved(token, before, after),
             (Word::Consumed, Kind::Load) => {
                 let full = self.next_open() - self.at(after) >= self.buffer();
                 self.looks[token.number()].full = full;
@@ -257,6 +266,7 @@ impl Ghost {
                 self.looks[token.number()].occupied = is_next && self.is_next_occupied();
             }
             (_, Kind::Load) => {}
+            (Word::WritePos, _) => self.moved(token, before, after),
             (Word::Lost(word), _) => {
                 assert_eq!(after, before + 1, "one record is lost at a time (I7)");
                 self.counted_lost(token, word);
@@ -267,7 +277,7 @@ impl Ghost {
             (Word::Recorded, _) => self.recorded(token, after.wrapping_sub(before)),
             (Word::Delivered(i), _) => self.delivered(ring, token, i, after),
             (Word::Table(i), _) => self.table(ring, token, i, before, after),
-            (Word::WritePos | Word::Other, _) => {}
+            (Word::Other, _) => {}
         }
     }
 
@@ -304,7 +314,17 @@ impl Ghost {
 
     /// A writer that waits for room need not wait any more.
     pub fn lets_writers_on(&self) -> bool {
-        self.finalised || self.next_open() - self.consumed < self.buffer()
+        self.finalised || self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        self.next_open() - self.consumed < self.buffer()
+    }
+
+    /// A writer goes to sleep: somebody will wake it.
+    pub fn sleeps(&self, token: Token) {
+        assert!(!self.has_room() || self.owes_room, "{token:?} sleeps, there is room (wake)");
+        assert!(!self.finalised || self.owes_end, "{token:?} sleeps, it is the end (wake)");
     }
 
     /// Whether this one is among those who stand there.
@@ -316,16 +336,17 @@ impl Ghost {
     fn moved(&mut self, token: Token, before: u64, after: u64) {
         assert!(!self.finalised, "{token:?} moves write_pos of a finalised stream (I13)");
         self.finalised = after & FINALISED != 0;
+        self.owes_end |= self.finalised;
         let (old, new) = (self.at(before), self.at(after));
         assert_eq!(old, self.write, "ghost of write_pos");
-        if new == old {
-            assert!(self.finalised, "a reservation of nothing");
-            return;
-        }
-        assert!(new > old, "write_pos runs backwards: {old} to {new}");
+        assert!(new >= old, "write_pos runs backwards: {old} to {new}");
+        assert!(
+            !self.finalised || new % self.size() == 0,
+            "finalised in the middle of a sub-buffer (I13)"
+        );
         let size = self.size();
         let boundary = (old + size - 1).div_euclid(size) * size;
-        if old < boundary {
+        if old < boundary.min(new) {
             let i = self.index(old);
             self.places[i].parts.push(Part { token, from: old, to: new.min(boundary) });
         }
@@ -533,6 +554,7 @@ impl Ghost {
         if let Some(start) = self.exchanged.take() {
             assert_eq!(new, start + self.size(), "another packet was taken than was asked (I5)");
         }
+        self.owes_room |= new > old;
         self.consumed = new;
     }
 
@@ -544,32 +566,27 @@ impl Ghost {
         of_the_reader.map(|(m, _)| MemoryIndex::new(m as u32)).collect()
     }
 
-    /// A grant is what its writer's compare-and-swap reserved; `records` lie in it.
-    pub fn granted(&mut self, token: Token, grant: &Grant, records: &[usize]) {
+    /// A grant is what its writer's compare-and-swap reserved; these records lie in it. Gives
+    /// the first one's number.
+    pub fn granted(&mut self, token: Token, grant: &Grant, records: &[Record]) -> usize {
         let from = self.at(grant.start.get());
         let to = from + i64::from(grant.size);
         let i = self.index(from);
         let place = &mut self.places[i];
-        let reserved = place.parts.iter().rev().find(|p| p.token == token).map(|p| (p.from, p.to));
+        let reserved = place.parts.iter().rfind(|p| p.token == token).map(|p| (p.from, p.to));
         assert_eq!(reserved, Some((from, to)), "{token:?}: the grant is what was reserved (I1)");
-        let mut at = grant.offset(self.g);
-        for r in records {
-            place.records.push((at, *r));
-            at += self.records[*r].size;
+        let (first, mut at) = (self.records.len(), grant.offset(self.g));
+        for record in records {
+            place.records.push((at, self.records.len()));
+            self.records.push(*record);
+            at += record.size;
         }
         assert_eq!(place.start + at.cast_signed(), to, "measured as written");
+        first
     }
 
-    /// Byte `k` of record `r`, at `offset` of a memory.
-    pub fn store(
-        &mut self,
-        ring: &Ring,
-        token: Token,
-        m: MemoryIndex,
-        offset: u64,
-        r: usize,
-        k: u64,
-    ) {
+    /// One byte of a record, at `offset` of a memory.
+    pub fn store(&mut self, ring: &Ring, token: Token, m: MemoryIndex, offset: u64, byte: Byte) {
         let Some(i) = self.named[m.get()] else {
             panic!("{token:?} writes into the reader's memory {m:?} (I2)");
         };
@@ -584,7 +601,7 @@ impl Ghost {
             self.mode != Mode::Overwrite || !id.is_noref(),
             "{token:?} writes into a memory that the reader may take (I2)"
         );
-        self.cells[m.get()][offset as usize] = Some((r, k));
+        self.cells[m.get()][offset as usize] = Some(byte);
     }
 
     /// The deliverer writes the packet header, whole: these facts.
@@ -626,154 +643,5 @@ impl Ghost {
     /// Whether nothing is open that was not given up.
     pub fn is_settled(&self) -> bool {
         self.places.iter().all(|p| p.given_up || !p.is_occupied())
-    }
-
-    /// Reads a packet that the reader holds.
-    pub fn read(&mut self, m: MemoryIndex, facts: &PacketFacts) {
-        let start = self.holds[m.get()].expect("a packet lies there");
-        assert_eq!(self.named[m.get()], None, "the reader's own (I2)");
-        let packet = &self.packets[&start];
-        assert_eq!(&packet.facts, facts, "the facts are those of the packet (I5)");
-        assert_eq!(facts.records, packet.counted, "records of {start} (I7)");
-        let mut at = self.g.header();
-        let mut time = facts.begin;
-        for (n, r) in packet.records.iter().enumerate() {
-            let record = self.records[*r];
-            for k in 0..record.size {
-                let cell = self.cells[m.get()].get((at + k) as usize).copied().flatten();
-                assert_eq!(cell, Some((*r, k)), "record {r} is torn at {} (I3)", at + k);
-            }
-            at += record.size;
-            assert!(n > 0 || record.time == time, "a packet begins with its first record (I6)");
-            if record.compact {
-                let told = time + (record.time.wrapping_sub(time)) % WINDOW;
-                assert_eq!(told, record.time, "a full timestamp is missing (I6)");
-            }
-            assert!(record.time >= time, "times run backwards (I6)");
-            time = record.time;
-        }
-        assert_eq!(at, facts.content, "content of {start} (I3)");
-        assert!(time <= facts.end, "{start} ends at {} before its last record (I6)", facts.end);
-        if self.timestamps == Timestamps::Given && !packet.records.is_empty() {
-            assert_eq!(time, facts.end, "where times are given it ends with its last record");
-        }
-    }
-
-    /// Reads it as the next one: packets, times and each writer's records are in order.
-    pub fn read_next(&mut self, m: MemoryIndex, facts: &PacketFacts) {
-        self.read(m, facts);
-        let start = self.holds[m.get()].expect("read");
-        if let Some((last, end, lost)) = self.last_read {
-            assert!(start > last, "packets come in order (I5)");
-            assert!(facts.begin >= end, "{start} begins before the last one ended (I6)");
-            assert!(facts.lost >= lost, "losses run backwards (I6)");
-        }
-        self.last_read = Some((start, facts.end, facts.lost));
-        for r in &self.packets[&start].records {
-            let last = &mut self.last_record[self.records[*r].token.number()];
-            assert!(last.is_none_or(|last| last < *r), "a writer's records change places (I6)");
-            *last = Some(*r);
-        }
-    }
-
-    /// What is read from here to the end: all packets, without a gap (I8).
-    pub fn expected(&self) -> Vec<i64> {
-        let oldest = (self.next_open() - self.buffer()).max(self.consumed);
-        let first = if self.mode == Mode::Overwrite { oldest } else { self.consumed };
-        (first..self.next_open()).step_by(self.size() as usize).collect()
-    }
-    pub fn last_start(&self) -> Option<i64> {
-        self.last_read.map(|(start, _, _)| start)
-    }
-
-    /// Losses that the words count by now: those of writers, and records in sub-buffers that
-    /// were given up or whose deliverer never came.
-    pub fn lost_in_all(&self) -> u64 {
-        self.lost_sum() + self.given_up()
-    }
-
-    fn lost_sum(&self) -> u64 {
-        self.lost[..ABORTED].iter().sum()
-    }
-
-    fn given_up(&self) -> u64 {
-        if !self.finalised {
-            return 0;
-        }
-        let counts = |i: &usize| {
-            let place = &self.places[*i];
-            place.given_up
-                || matches!(
-                    place.delivery,
-                    Delivery::Due(_) | Delivery::Claimed(_) | Delivery::Tabled(_)
-                )
-        };
-        (0..self.places.len()).filter(counts).map(|i| self.counted(i)).sum()
-    }
-
-    /// Somebody stands between the two operations that move a packet's records to the books, or
-    /// just behind them: they are under no name, or the packet cannot be seen.
-    pub fn is_handing_over(&self) -> bool {
-        let hands_over =
-            |p: &Place| matches!(p.delivery, Delivery::Emptied(_) | Delivery::Recorded(_));
-        self.places.iter().any(hands_over)
-    }
-
-    /// The books are what became of the records, to the record (I7). Nobody is at work now.
-    pub fn check_books(&self, books: &Books) {
-        let kept = self.packets.values().filter(|p| p.delivered && p.fate == Fate::InRing);
-        let expected = Books {
-            recorded: self.recorded,
-            full: self.lost[FULL],
-            wrap: self.lost[WRAP] + self.given_up(),
-            too_big: self.lost[TOO_BIG],
-            aborted: self.lost[ABORTED],
-            kept: kept.map(|p| p.counted).sum(),
-        };
-        assert_eq!(books, &expected, "the books (I7)");
-        assert_eq!(
-            books.recorded - self.taken - books.kept,
-            self.overwritten,
-            "overwritten, derived (I7)"
-        );
-    }
-
-    /// What happened, for the summary.
-    pub fn tally(&self) {
-        let [full, wrap, too_big, aborted] = self.lost;
-        let delivered = self.packets.values().filter(|p| p.delivered);
-        let empty = delivered.clone().filter(|p| p.counted == 0).count() as u64;
-        let given_up = self.places.iter().filter(|p| p.given_up).count() as u64;
-        for (name, n) in [
-            ("records", self.recorded),
-            ("full", full),
-            ("wrap", wrap),
-            ("too big", too_big),
-            ("aborted", aborted),
-            ("packets", delivered.count() as u64),
-            ("without records", empty),
-            ("taken", self.taken),
-            ("overwritten", self.overwritten),
-            ("given up", given_up),
-        ] {
-            tally_many(name, n);
-        }
-    }
-
-    /// All packets there ever were, read or not: times and losses never run backwards (I6).
-    pub fn check_packets(&self) {
-        let delivered = || self.packets.iter().filter(|(_, p)| p.delivered);
-        for ((a, p), (b, q)) in delivered().zip(delivered().skip(1)) {
-            assert!(p.facts.begin <= p.facts.end, "{a} begins after it ends (I6)");
-            assert!(p.facts.end <= q.facts.begin, "{a} and {b} overlap in time (I6)");
-            assert!(p.facts.lost <= q.facts.lost, "losses run backwards from {a} to {b} (I6)");
-        }
-        let mut last = 0;
-        for (start, packet) in delivered() {
-            for r in &packet.records {
-                assert!(self.records[*r].time >= last, "times run backwards in {start} (I6)");
-                last = self.records[*r].time;
-            }
-        }
     }
 }
