@@ -67,6 +67,35 @@ fn empty_packet_racing_with_a_writer_tells_what_was_lost_before() {
     });
 }
 
+/// The same with room for it: it begins after the packet before it has ended, whoever's clock
+/// said so, and tells nothing twice.
+#[test]
+fn an_empty_packet_begins_after_the_packet_before_it() {
+    explore(3, || {
+        let model = Model::new(Mode::Discard, 1);
+        for i in 0..5 {
+            model.write(10 + i);
+        }
+        let mut r = Reader::new(1);
+        r.turn(&model);
+        r.turn(&model);
+        let writer = spawn(&model, |m| (0..2).for_each(|i| assert!(m.write(20 + i))));
+        model.empty_packet();
+        writer.join().unwrap();
+        model.finalise();
+        let mut told = 0;
+        while let Some(held) = r.get(&model) {
+            let facts = *held.facts();
+            assert!(facts.records > 0 || facts.lost > told, "a packet that tells nothing");
+            told = facts.lost;
+            r.look(&model, &held);
+            r.spare.push(held.memory());
+        }
+        assert_eq!(told, 1);
+        check(&model, &r, 7);
+    });
+}
+
 /// A writer comes back just when its sub-buffer is given up: its record is delivered or
 /// counted as lost, never both, never neither.
 #[test]

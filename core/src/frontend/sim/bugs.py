@@ -34,7 +34,7 @@ BUGS = [
         "frontend/reserve.rs",
         [
             ("let mut id = self.table(j);", "let mut id = self.table(j);\n        let early = id.memory();"),
-            ("        id.memory()\n    }", "        early\n    }"),
+            ("        self.memory(id)\n    }", "        early\n    }"),
         ],
     ),
     (
@@ -71,7 +71,7 @@ BUGS = [
     (
         "NORECHECK: no second look at write_pos before a loss",
         "frontend/reserve.rs",
-        [("if self.word(WRITE_POS).load(Ordering::Acquire) != old.get() {", "if false {")],
+        [("if self.word(WRITE_POS).load(Ordering::Relaxed) != old.get() {", "if false {")],
     ),
     (
         "full: one sub-buffer too late",
@@ -132,10 +132,10 @@ BUGS = [
         "a switch samples losses before its loop",
         "frontend/reserve.rs",
         [
-            ("let g = self.geometry;\n        loop {\n            let word = self.word(WRITE_POS).load(Ordering::Acquire);\n"
+            ("let g = self.geometry;\n        loop {\n            let word = load_to_change(self.word(WRITE_POS), Ordering::Acquire);\n"
              "            let old = Position::new(word);\n            let offset = g.offset(old);",
              "let g = self.geometry;\n        let lost = self.lost_sum();\n        loop {\n"
-             "            let word = self.word(WRITE_POS).load(Ordering::Acquire);\n"
+             "            let word = load_to_change(self.word(WRITE_POS), Ordering::Acquire);\n"
              "            let old = Position::new(word);\n            let offset = g.offset(old);"),
             ("            let lost = self.lost_sum();\n            let padding", "            let padding"),
         ],
@@ -144,10 +144,10 @@ BUGS = [
         "a switch reads the clock before its loop",
         "frontend/reserve.rs",
         [
-            ("let g = self.geometry;\n        loop {\n            let word = self.word(WRITE_POS).load(Ordering::Acquire);\n"
+            ("let g = self.geometry;\n        loop {\n            let word = load_to_change(self.word(WRITE_POS), Ordering::Acquire);\n"
              "            let old = Position::new(word);\n            let offset = g.offset(old);",
              "let g = self.geometry;\n        let end = (self.timestamps == Timestamps::Clock).then(&mut now);\n        loop {\n"
-             "            let word = self.word(WRITE_POS).load(Ordering::Acquire);\n"
+             "            let word = load_to_change(self.word(WRITE_POS), Ordering::Acquire);\n"
              "            let old = Position::new(word);\n            let offset = g.offset(old);"),
             ("            let end = (self.timestamps == Timestamps::Clock).then(&mut now);\n            let lost",
              "            let lost"),
@@ -214,7 +214,7 @@ BUGS = [
     (
         "NOLAPCHECK: exchange without a look at the lap",
         "frontend/read.rs",
-        [("if !id.is_noref() || id.lap() != g.lap(at) {", "if !id.is_noref() {")],
+        [("if !id.is_noref() || id.is_taken() || id.lap() != g.lap(at) {", "if !id.is_noref() {")],
     ),
     (
         "NOLAP: laps that are told modulo 2",
