@@ -33,7 +33,8 @@ pub fn load_to_change(word: &AtomicU64, order: Ordering) -> u64 {
 /// kinds of stream: operations without a lock prefix and restartable sequences come as
 /// further implementations, each with models of its own.
 pub trait Primitives: Send + Sync + 'static {
-    /// Compare-and-swap of `write_pos`: AcqRel on success, Relaxed on failure.
+    /// Compare-and-swap of `write_pos`: Release on success, Relaxed on failure.
+    /// The caller has acquired `current`.
     ///
     /// # Errors
     /// The value found, where it is not `current`.
@@ -49,10 +50,11 @@ pub struct Locked;
 impl Primitives for Locked {
     #[inline]
     fn compare_exchange(word: &AtomicU64, current: u64, new: u64) -> Result<u64, u64> {
-        // AcqRel: a later writer in a sub-buffer sees the table that its opener saw, and
-        // what the opener saw before it (with the Acquire load of `write_pos`).
-        // Relaxed: who fails loads again.
-        word.compare_exchange(current, new, Ordering::AcqRel, Ordering::Relaxed)
+        // Release: a later writer in a sub-buffer, who acquires this when it loads `write_pos`,
+        // sees the table that its opener saw, and what the opener saw before it. Not Acquire:
+        // the value was acquired when it was loaded, and no value comes back. Relaxed where it
+        // fails: who fails loads again.
+        word.compare_exchange(current, new, Ordering::Release, Ordering::Relaxed)
     }
     #[inline]
     fn fetch_add(word: &AtomicU64, value: u64) -> u64 {

@@ -115,8 +115,9 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         let g = self.geometry;
         (0..g.subbuf_count() as usize)
             .filter_map(|i| {
-                // Odd only says who may deliver it.
-                let delivered = self.cold(i, DELIVERED).load(Ordering::Acquire) & !1;
+                // Relaxed: exact once `get`, `is_settled` or `pass_over` has acquired what there
+                // is. Odd only says who may deliver it.
+                let delivered = self.cold(i, DELIVERED).load(Ordering::Relaxed) & !1;
                 let word = self.hot(i, COMMITTED).load(Ordering::Relaxed);
                 let bytes = (word >> RECORD_BITS).wrapping_sub(delivered) & BYTES_MASK;
                 // More than a lap can have: `give_up` added that. As much: its deliverer did not
@@ -162,7 +163,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         let mut kept = 0;
         for i in 0..self.geometry.subbuf_count() as usize {
             let id = self.table(i);
-            let is_delivered = self.cold(i, DELIVERED).load(Ordering::Acquire).is_multiple_of(2);
+            let is_delivered = self.cold(i, DELIVERED).load(Ordering::Relaxed).is_multiple_of(2);
             if id.is_noref() && !id.is_taken() && is_delivered {
                 let records = &self.packet(self.memory(id))[super::commit::RECORDS_IN];
                 // Saturating: somebody may have scribbled there.

@@ -33,7 +33,7 @@
 //! # Orderings: who pairs with whom
 //! | word | writers | reader | publishes |
 //! |---|---|---|---|
-//! | `write_pos` | load Acquire; CAS AcqRel | Relaxed | the opener's view to later writers in the sub-buffer |
+//! | `write_pos` | load Acquire; CAS Release | Relaxed | the opener's view to later writers in the sub-buffer |
 //! | `consumed` | discard: load Acquire | store Release, after the exchange | the new table word to who enters the sub-buffer |
 //! | `table[j]` | load Acquire; noref CAS Relaxed, Acquire where it fails; deliverer's store Relaxed | CAS Release | the reader's last use of the fresh memory |
 //! | `committed[i]` | add AcqRel | | record bytes and facts to the deliverer |

@@ -1,6 +1,7 @@
 //! The end of a stream, and what is told at it.
 
 use super::*;
+use crate::frontend::Lost;
 
 #[test]
 fn finalise_racing_with_writers_leaves_everything_committed_readable() {
@@ -43,6 +44,30 @@ fn a_loss_that_races_with_the_end_is_told() {
         late.join().unwrap();
         assert_eq!(told, model.frontend.books().full);
         check(&model, &r, 4 + told);
+    });
+}
+
+/// The same for a record that no sub-buffer has room for, whose writer only looks whether the
+/// stream has ended.
+#[test]
+fn a_loss_that_looks_at_the_end_once_is_told() {
+    explore(3, || {
+        let model = Model::new(Mode::Discard, 1);
+        let late = spawn(&model, |m| {
+            // As the seam does.
+            let Some(_deciding) = m.frontend.deciding() else { return };
+            if !m.frontend.is_finalised() {
+                m.frontend.count_lost(Lost::TooBig, 1);
+            }
+        });
+        model.finalise();
+        while !model.frontend.is_settled() {
+            thread::yield_now();
+        }
+        let told = model.frontend.last_words(Some(0), 0, || model.now()).map_or(0, |f| f.lost);
+        late.join().unwrap();
+        assert_eq!(told, model.frontend.books().too_big);
+        check(&model, &Reader::new(1), told);
     });
 }
 
