@@ -24,7 +24,8 @@ pub enum Publish {
 /// packet that holds it):
 ///
 /// * `base()`, once `Some`, stays the same address, and `len()` bytes from there may be
-///   written by any thread; moving the value itself does not move the bytes;
+///   written by any thread; moving the value itself does not move the bytes. (So a `Box` is no
+///   memory, but a pointer is: moving a box says that nobody else has a pointer into it);
 /// * nobody else reads or writes these bytes. Only the output that holds the packet may,
 ///   through the value it was given.
 ///

@@ -189,7 +189,7 @@ impl StreamCore {
         // bytes are committed and it is not delivered yet, so neither a writer nor the reader
         // touches the memory; the header's room was left out of every grant.
         unsafe { self.write_header(&facts, base) };
-        self.frontend.publish(claimed, self.publish);
+        self.frontend.publish(claimed);
         let half = || u64::from(self.frontend.geometry().subbuf_count() / 2);
         let wake = match self.wake_reader {
             WakeReader::Never => false,

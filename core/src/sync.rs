@@ -18,9 +18,12 @@ pub use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 /// A plain load. In a loom model it is a read-modify-write that changes nothing: loom (0.7)
 /// remembers one last access of a word, so a thread's own load hides another thread's load from
 /// it, and the interleavings in which the store comes before that one are left out (loom's
-/// issues 166 and 392; one of our models explored 1 of 156). What is not modelled for these
-/// loads is a stale value, which a compare-and-swap finds out, or which the word's only writer
-/// cannot see.
+/// issues 166 and 392; one of our models explored 1 of 156).
+///
+/// What a model does not see for it: a stale value (which the compare-and-swap finds out, or
+/// which costs another look), stores older than the last few, and that this is no release: after
+/// a SeqCst fence loom's read-modify-write is one. What leans on such a fence has a model with
+/// plain loads (`a_loss_that_looks_at_the_end_once_is_told`).
 #[inline(always)]
 pub fn load_to_change(word: &AtomicU64, order: Ordering) -> u64 {
     #[cfg(loom)]

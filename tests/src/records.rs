@@ -220,6 +220,9 @@ impl StreamCheck {
             assert!(h.discarded >= before.discarded, "losses never run backwards");
             assert!(h.begin >= before.end, "packets do not overlap in time");
             self.found.packets_lost += h.sequence - before.sequence - 1;
+        } else {
+            // A ring's first packet is 1; a file's own, before it, is 0.
+            self.found.packets_lost += h.sequence.saturating_sub(1);
         }
         let content = &packet[..h.content_size as usize];
         let mut cursor = Cursor::new(h.stream_class.header_size() as usize, h.begin);

@@ -11,7 +11,6 @@ use super::{
     COMMITTED, DELIVERED, FACT_BEGIN, FACT_CONTENT_END, FACT_END, FACT_LOST, FACT_ORIGIN, Frontend,
     Line, MemoryIndex, Position, RECORD_BITS, RECORDED, RECORDS, TABLE,
 };
-use crate::memory::Publish;
 use crate::sync::{Ordering, Primitives, load_to_change};
 
 /// The duty to deliver a sub-buffer: the one moment of exclusive access to it. Taken up by
@@ -93,7 +92,8 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         let (g, start) = (self.geometry, closing.start);
         let i = g.index(start);
         // Whole: nobody else adds before `delivered` is complete. The records stay there until
-        // the packet is handed over: who gives the stream up meanwhile finds them.
+        // the packet is handed over: who gives the stream up meanwhile finds them (but for the
+        // moment between the counter's store and the books' add in `publish`).
         let word = load_to_change(self.hot(i, COMMITTED), Ordering::Relaxed);
         // Odd: claimed, never complete.
         self.cold(i, DELIVERED).store(g.before(start) | 1, Ordering::Relaxed);
@@ -130,19 +130,12 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     }
 
     /// Hands the packet over: table, counter and books, then `delivered`.
-    pub fn publish(&self, claimed: Claimed, publish: Publish) {
+    pub fn publish(&self, claimed: Claimed) {
         let (g, start) = (self.geometry, claimed.start);
         let i = g.index(start);
         let id = SubBufferId::delivered(g.lap(start), claimed.memory).word();
-        let table = self.cold(i, TABLE);
-        // Relaxed: who looks at this word has acquired `delivered`, below. (A locked operation
-        // where stores may linger in the processor's write-combining buffers.)
-        match publish {
-            Publish::Release => table.store(id, Ordering::Relaxed),
-            Publish::Fence => {
-                table.swap(id, Ordering::Relaxed);
-            }
-        }
+        // Relaxed: who looks at this word for this packet has acquired `delivered`, below.
+        self.cold(i, TABLE).store(id, Ordering::Relaxed);
         step!("deliver: table");
         // The records move from the counter to the books. Done after `delivered`, this store
         // would undo the next lap's adds.

@@ -28,7 +28,7 @@
 //! | 5+2i | `delivered[i]`, `table[i]` | deliverer, reader; writers load |
 //! | 4+2N+m | `packet[m]` | deliverer |
 //!
-//! Nothing that a polling reader loads lies on a line that a record's fast path writes.
+//! Of the lines that a record's fast path writes a polling reader loads `write_pos` alone.
 //!
 //! # Orderings: who pairs with whom
 //! | word | writers | reader | publishes |
@@ -222,7 +222,8 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     }
 
     /// The memories that the table does not name: the reader's, also the one's that comes after
-    /// a reader that died. Meaningful while no reader is at work.
+    /// a reader that died. Meaningful while no reader is at work, to a caller who has synchronised with the
+    /// end of the one before (joined it, locked what it held, or seen its process's end).
     pub fn unnamed(&self) -> Vec<MemoryIndex> {
         let count = self.geometry.subbuf_count() as usize;
         let named: Vec<_> = (0..count).map(|i| self.memory(self.table(i))).collect();
@@ -292,8 +293,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     }
     #[inline]
     fn table(&self, i: usize) -> SubBufferId {
-        // Acquire: with the reader's exchange (its last use of the memory that it put in)
-        // and the deliverer's store.
+        // Acquire: with the reader's exchange (its last use of the memory that it put in).
         SubBufferId::from_word(self.cold(i, TABLE).load(Ordering::Acquire))
     }
 }

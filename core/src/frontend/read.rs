@@ -189,7 +189,9 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     fn give_up(&self, at: Position) -> u64 {
         let g = self.geometry;
         let word = self.hot(g.index(at), COMMITTED);
-        let mut found = load_to_change(word, Ordering::Relaxed);
+        // The newest value that there is: one of the lap before would look as if it had been
+        // given up already.
+        let mut found = word.fetch_add(0, Ordering::Relaxed);
         loop {
             let bytes = (found >> RECORD_BITS).wrapping_sub(g.before(at)) & BYTES_MASK;
             if bytes >= g.subbuf_size() {

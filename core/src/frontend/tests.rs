@@ -4,7 +4,6 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::memory::Publish;
 
 type Ring = Frontend<Box<[Line]>>;
 
@@ -49,7 +48,7 @@ impl Bench {
     fn deliver(&self, closing: Option<Closing>) {
         if let Some(c) = closing {
             let claimed = self.ring.claim(c);
-            self.ring.publish(claimed, Publish::Release);
+            self.ring.publish(claimed);
         }
     }
     fn commit(&self, grant: Grant) {
@@ -493,7 +492,7 @@ fn a_deliverer_that_stands_still_leaves_its_records_in_the_books() {
         assert_eq!((records, packets.last().map(|p| p.lost)), (2, Some(2)));
         let books = b.ring.books();
         assert_eq!((books.offered(), books.wrap, books.kept), (2, 2, 0), "{books:?}");
-        b.ring.publish(claimed, Publish::Release);
+        b.ring.publish(claimed);
         let books = b.ring.books();
         assert_eq!((books.offered(), books.wrap, books.kept), (2, 0, 2), "{books:?}");
     }

@@ -6,7 +6,6 @@ use rbpipe_core::frontend::{
     Closing, Frontend, Geometry, Grant, Held, Layout, Line, Lost, Measure, MemoryIndex, Mode,
     Refused, Timestamps,
 };
-use rbpipe_core::memory::Publish;
 use std::sync::atomic::Ordering;
 
 /// The bytes that are left.
@@ -62,7 +61,7 @@ impl Stream<'_> {
         let claimed = self.frontend.claim(closing);
         assert!(claimed.facts().content <= self.geometry().subbuf_size(), "a length");
         self.check(claimed.memory());
-        self.frontend.publish(claimed, Publish::Release);
+        self.frontend.publish(claimed);
     }
 
     fn check(&self, memory: MemoryIndex) {

@@ -25,7 +25,6 @@ use loom::thread;
 use super::{
     Frontend, Geometry, Grant, Held, Layout, Line, Measure, MemoryIndex, Mode, Refused, Timestamps,
 };
-use crate::memory::Publish;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Names a step when a model fails: `RBPIPE_STEPS=1`.
@@ -122,7 +121,7 @@ impl Model {
 
     fn deliver(&self, closing: super::Closing) {
         let claimed = self.frontend.claim(closing);
-        self.frontend.publish(claimed, Publish::Release);
+        self.frontend.publish(claimed);
     }
 
     fn now(&self) -> u64 {

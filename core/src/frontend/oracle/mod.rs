@@ -17,7 +17,6 @@ use super::{
     Closing, Frontend, Geometry, Grant, Held, Layout, Line, Measure, MemoryIndex, Mode, Refused,
     Timestamps,
 };
-use crate::memory::Publish;
 use reference::{Outcome, Reference, Setup, Wish};
 
 type Ring = Frontend<Box<[Line]>>;
@@ -173,7 +172,7 @@ impl Real {
         if let Some(closing) = closing {
             let claimed = self.ring.claim(closing);
             self.delivered.push(*claimed.facts());
-            self.ring.publish(claimed, Publish::Release);
+            self.ring.publish(claimed);
         }
     }
 

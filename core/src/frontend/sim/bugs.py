@@ -362,7 +362,7 @@ def main():
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in files.stdout.splitlines():
         (COPY / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, COPY / name)
+        shutil.copy(ROOT / name, COPY / name)
     wanted = sys.argv[1:]
     missed = []
     print("| bug | tests of the simulator | seeds | claim | oracle |\n|---|---|---|---|---|")

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 
 use crate::frontend::{Geometry, Mode, Timestamps};
-use crate::memory::Publish;
 
 /// A generator of numbers (splitmix64): a seed's run is the same everywhere.
 pub(super) struct Rng(Cell<u64>);
@@ -64,7 +63,6 @@ pub(super) struct Plan {
     pub geometry: Geometry,
     /// The lap that positions begin with.
     pub lap: u64,
-    pub publish: Publish,
     pub writers: usize,
     /// Writes of each.
     pub writes: u64,
@@ -137,7 +135,6 @@ impl Plan {
             timestamps,
             geometry,
             lap,
-            publish: rng.of(&[Publish::Release, Publish::Fence]),
             writers,
             writes,
             timer,

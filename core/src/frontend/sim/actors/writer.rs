@@ -172,7 +172,7 @@ pub(super) fn deliver(world: &World, closing: Option<Closing>) {
     world.ghost.borrow_mut().store_header(world.token(), memory, facts);
     world.point();
     world.ghost.borrow_mut().store_header(world.token(), memory, facts);
-    world.ring.publish(claimed, world.plan.publish);
+    world.ring.publish(claimed);
     world.say(|| format!("delivered {facts:?}"));
     let half = u64::from(world.plan.geometry.subbuf_count() / 2);
     if world.plan.wake_always || world.ring.fill() >= half {
