@@ -12,10 +12,7 @@ fn a_delivered_packet_is_complete_and_the_books_are_exact() {
         r.turn(&model);
         a.join().unwrap();
         b.join().unwrap();
-        model.finalise();
-        assert!(model.frontend.is_settled());
-        r.drain(&model);
-        check(&model, &r, 4);
+        r.finish(&model, 4);
     });
 }
 
@@ -30,11 +27,8 @@ fn two_writers_meet_at_a_sub_buffers_end() {
             let long = spawn(&model, |m| _ = m.write_long(20));
             model.write(30);
             long.join().unwrap();
-            model.finalise();
-            assert!(model.frontend.is_settled());
             let mut r = Reader::new(1);
-            r.drain(&model);
-            check(&model, &r, 3);
+            r.finish(&model, 3);
         });
     }
 }
@@ -86,10 +80,8 @@ fn switch_racing_with_a_reserve_loses_nothing() {
         model.write(10);
         timer.join().unwrap();
         other.join().unwrap();
-        model.finalise();
         let mut r = Reader::new(1);
-        r.drain(&model);
-        check(&model, &r, 2);
+        r.finish(&model, 2);
         assert_eq!(r.read.len() as u64 + model.frontend.books().full, 2);
     });
 }
@@ -104,10 +96,8 @@ fn packets_do_not_overlap_in_time() {
         model.write(10);
         model.switch();
         other.join().unwrap();
-        model.finalise();
         let mut r = Reader::new(1);
-        r.drain(&model);
-        check(&model, &r, 3);
+        r.finish(&model, 3);
     });
 }
 

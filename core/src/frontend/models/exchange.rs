@@ -15,10 +15,7 @@ fn no_reader_ever_holds_what_a_writer_may_still_write() {
         r.turn(&model);
         a.join().unwrap();
         b.join().unwrap();
-        model.finalise();
-        assert!(model.frontend.is_settled());
-        r.drain(&model);
-        check(&model, &r, 4);
+        r.finish(&model, 4);
     });
 }
 
@@ -42,9 +39,7 @@ fn a_memory_is_written_only_after_the_readers_last_look() {
             model.write_long(10 + i);
         }
         let mut r = reader.join().unwrap();
-        model.finalise();
-        r.drain(&model);
-        check(&model, &r, 4);
+        r.finish(&model, 4);
     });
 }
 
@@ -71,9 +66,7 @@ fn a_writer_that_meets_the_exchange_writes_after_the_readers_last_look() {
             None => r.spare.push(spare),
         }
         writer.join().unwrap();
-        model.finalise();
-        r.drain(&model);
-        check(&model, &r, 4);
+        r.finish(&model, 4);
     });
 }
 
@@ -99,9 +92,7 @@ fn two_reader_subbufs_out_at_once_put_back_in_the_other_order() {
             });
             assert!(model.write_long(12) || mode == Mode::Discard);
             let mut r = reader.join().unwrap();
-            model.finalise();
-            r.drain(&model);
-            check(&model, &r, 3);
+            r.finish(&model, 3);
         });
     }
 }

@@ -17,10 +17,8 @@ fn times_never_decrease_where_writers_meet() {
         let other = spawn(&model, |m| assert!(m.write(20)));
         assert!(model.write(30));
         other.join().unwrap();
-        model.finalise();
         let mut r = Reader::new(1);
-        r.drain(&model);
-        check(&model, &r, 3);
+        r.finish(&model, 3);
     });
 }
 
@@ -67,9 +65,7 @@ fn every_writer_clears_noref_not_only_the_opener() {
         }
         opener.join().unwrap();
         other.join().unwrap();
-        model.finalise();
-        r.drain(&model);
-        check(&model, &r, 4);
+        r.finish(&model, 4);
     });
 }
 

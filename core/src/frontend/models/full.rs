@@ -131,8 +131,6 @@ fn a_writer_that_waits_for_room_is_woken() {
             assert!(!space.would_sleep(&ticket), "it would sleep with room in the ring");
             assert!(model.write(20));
         }
-        model.finalise();
-        r.drain(&model);
-        check(&model, &r, 5);
+        r.finish(&model, 5);
     });
 }

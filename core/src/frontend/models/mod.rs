@@ -301,6 +301,14 @@ impl Reader {
     fn drain(&mut self, model: &Model) {
         while self.turn(model) {}
     }
+
+    /// Ends the stream, which all writers have left, takes what there is, and checks all.
+    fn finish(&mut self, model: &Model, offered: u64) {
+        model.finalise();
+        assert!(model.frontend.is_settled());
+        self.drain(model);
+        check(model, self, offered);
+    }
 }
 
 /// After the end: the books balance (I7), nobody is left out, no memory is lost (I2).
