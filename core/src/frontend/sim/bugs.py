@@ -88,9 +88,9 @@ BUGS = [
         "DELIVER_ORDER: `delivered` before the table",
         "frontend/commit.rs",
         [
-            ("        let table = self.cold(i, TABLE);\n",
-             "        let table = self.cold(i, TABLE);\n"
-             "        self.cold(i, DELIVERED).store(g.complete(start), Ordering::Release);\n"),
+            ("        self.cold(i, TABLE).store(id, Ordering::Relaxed);\n",
+             "        self.cold(i, DELIVERED).store(g.complete(start), Ordering::Release);\n"
+             "        self.cold(i, TABLE).store(id, Ordering::Relaxed);\n"),
         ],
     ),
     (
@@ -275,7 +275,7 @@ BUGS = [
     (
         "who delivers is left out of what is given up",
         "frontend/loss.rs",
-        [("load(Ordering::Acquire) & !1;", "load(Ordering::Acquire);")],
+        [("load(Ordering::Relaxed) & !1;", "load(Ordering::Relaxed);")],
     ),
     (
         "overwrite: a writer waits for who stands in its way",

@@ -389,6 +389,9 @@ impl Ghost {
 
     fn added(&mut self, token: Token, i: usize, before: u64, after: u64) {
         let value = after.wrapping_sub(before);
+        if value == 0 {
+            return; // a look at the newest value
+        }
         let (size, records) = ((value >> RECORD_BITS).cast_signed(), value & RECORDS);
         let full = self.g.subbuf_size();
         let place = &mut self.places[i];
