@@ -222,8 +222,9 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     }
 
     /// The memories that the table does not name: the reader's, also the one's that comes after
-    /// a reader that died. Meaningful while no reader is at work, to a caller who has synchronised with the
-    /// end of the one before (joined it, locked what it held, or seen its process's end).
+    /// a reader that died. Meaningful while no reader is at work, to a caller who has
+    /// synchronised with the end of the one before (joined it, locked what it held, or seen its
+    /// process's end).
     pub fn unnamed(&self) -> Vec<MemoryIndex> {
         let count = self.geometry.subbuf_count() as usize;
         let named: Vec<_> = (0..count).map(|i| self.memory(self.table(i))).collect();
