@@ -41,28 +41,59 @@ impl ImportWriter {
     /// # Errors
     /// The channel is closed; what was not written was not offered.
     pub fn write_run(&mut self, records: &[GivenRecord<'_>]) -> Result<usize, WriteError> {
-        let mut rest = records;
-        let mut recorded = 0;
-        while !rest.is_empty() {
-            let mut layout = Run { records: rest, taken: 0, first: None };
+        self.write_run_of(records.len(), |i| records[i])
+    }
+
+    /// The same for `count` records that `record` gives by their place in the run: for a source
+    /// whose records lie in a form of its own. It is asked twice for most of them, and must
+    /// answer the same.
+    ///
+    /// # Errors
+    /// As above.
+    ///
+    /// # Panics
+    /// It answered with a longer payload the second time.
+    pub fn write_run_of<'a>(
+        &mut self,
+        count: usize,
+        record: impl Fn(usize) -> GivenRecord<'a>,
+    ) -> Result<usize, WriteError> {
+        let (mut at, mut recorded) = (0, 0);
+        while at < count {
+            let mut layout =
+                Run { record: &record, at, count, taken: 0, first: None, lifetime: PhantomData };
             let _nested = Nested::enter();
             match self.core.reserve_slow(&mut layout) {
                 Ok(grant) => {
-                    let taken = layout.taken;
-                    let (now, later) = rest.split_at(taken);
-                    self.store_run(grant, now, layout.first.unwrap_or(RecordHeader::Compact));
+                    let (taken, first) = (layout.taken, layout.first);
+                    let first = first.unwrap_or(RecordHeader::Compact);
+                    self.store_run(grant, (at..at + taken).map(&record), first);
                     recorded += taken;
-                    rest = later;
+                    at += taken;
                 }
                 Err(WriteError::Closed) => return Err(WriteError::Closed),
                 // One record is lost and counted; the next one may fit.
-                Err(WriteError::Lost(_)) => rest = &rest[1..],
+                Err(WriteError::Lost(_)) => at += 1,
             }
         }
         Ok(recorded)
     }
 
-    fn store_run(&mut self, grant: Grant, records: &[GivenRecord<'_>], first: RecordHeader) {
+    /// Counts records that the source lost before it could bring them, at this place: what was
+    /// written so far goes into a packet of its own, the next one tells the loss.
+    pub fn lost_before(&mut self, records: u64) {
+        if records > 0 {
+            self.core.switch();
+            self.core.frontend.count_lost_before(records);
+        }
+    }
+
+    fn store_run<'a>(
+        &mut self,
+        grant: Grant,
+        records: impl Iterator<Item = GivenRecord<'a>>,
+        first: RecordHeader,
+    ) {
         let to = self.core.address(&grant);
         // The grant's time is the first record's, or the stream's last one, if that is later.
         let (mut at, mut time, mut last) = (0, grant.time(), None);
@@ -98,20 +129,24 @@ impl ImportWriter {
 }
 
 /// The layout of a run of given records: as many as fit.
-struct Run<'a> {
-    records: &'a [GivenRecord<'a>],
+struct Run<'f, 'a, F: Fn(usize) -> GivenRecord<'a>> {
+    record: &'f F,
+    /// The first one's place, and the end of all there are.
+    at: usize,
+    count: usize,
     taken: usize,
     first: Option<RecordHeader>,
+    lifetime: PhantomData<&'a ()>,
 }
 
-impl Layout for Run<'_> {
+impl<'a, F: Fn(usize) -> GivenRecord<'a>> Layout for Run<'_, 'a, F> {
     fn now(&mut self) -> u64 {
-        self.records[0].time
+        (self.record)(self.at).time
     }
     fn measure(&mut self, now: u64, last: Option<u64>, room: u64) -> Measure {
         let (mut size, mut time, mut before) = (0, now, last);
         self.taken = 0;
-        for record in self.records {
+        for record in (self.at..self.count).map(self.record) {
             time = time.max(record.time);
             let header = RecordHeader::choose(record.class, time, before);
             let more = u64::from(header.size()) + record.payload.len() as u64;
