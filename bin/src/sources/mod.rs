@@ -3,6 +3,7 @@
 //! A source runs on threads of its own (it may wait, in block mode too), and ends when it is
 //! done or told to stop. It knows writers, no streams and no backends.
 
+pub mod ftrace;
 pub mod generator;
 pub mod host;
 pub mod lines;
