@@ -232,8 +232,11 @@ struct OpenedSource {
     cpus: Vec<u32>,
     /// Its streams with given times: a list for each of its channels.
     imports: Vec<Vec<ImportWriter>>,
-    run: Box<dyn FnOnce(&Channels, &Stop) -> anyhow::Result<()> + Send>,
+    run: Run,
 }
+
+/// What makes an opened source run to its end.
+type Run = Box<dyn FnOnce(&Channels, &Stop) -> anyhow::Result<()> + Send>;
 
 /// The visitor that opens the source that its configuration names.
 struct OpenSource {
@@ -367,6 +370,7 @@ impl Asked {
                 tokio::select! {
                     _ = interrupt.recv() => {
                         if asked.swap(true, Ordering::Relaxed) {
+                            sources::put_back();
                             std::process::exit(130);
                         }
                         // The first one never cuts a trace short.

@@ -70,9 +70,16 @@ pub trait VisitSource {
 
 /// The registry: every source of this build.
 pub fn for_each(visitor: &mut impl VisitSource) {
+    visitor.visit::<ftrace::Ftrace>();
     visitor.visit::<generator::Generator>();
     visitor.visit::<host::Host>();
     visitor.visit::<lines::Lines>();
+}
+
+/// Before the program exits at once: what sources changed outside it is put back, if that does
+/// not take long.
+pub fn put_back() {
+    ftrace::put_back();
 }
 
 /// The names of all sources.

@@ -8,8 +8,11 @@ use std::sync::atomic::Ordering;
 use super::writer::put_header;
 use super::{Nested, StreamCore, WriteError};
 use crate::class::ClassId;
-use crate::frontend::{Grant, Layout, Measure};
+use crate::frontend::{Grant, Layout, Lost, Measure, Mode};
 use crate::packet::RecordHeader;
+
+/// How many records of a run are lost together where there is no room for the first of them.
+const LOST_TOGETHER: usize = 64;
 
 /// A record that brings its own time.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +39,8 @@ impl ImportWriter {
 
     /// Writes records in their order, as many as fit at once under one compare-and-swap and
     /// one commit. A time before the last one is raised to it, and counted. Gives how many
-    /// were recorded; the others have been counted as lost.
+    /// were recorded; the others have been counted as lost: where there is no room for one, so
+    /// have some behind it been that came with it.
     ///
     /// # Errors
     /// The channel is closed; what was not written was not offered.
@@ -72,11 +76,29 @@ impl ImportWriter {
                     at += taken;
                 }
                 Err(WriteError::Closed) => return Err(WriteError::Closed),
-                // One record is lost and counted; the next one may fit.
-                Err(WriteError::Lost(_)) => at += 1,
+                // It alone is lost; the next one may fit.
+                Err(WriteError::Lost(Lost::TooBig)) => at += 1,
+                // So are those behind it: they were offered at the same moment. Not all the
+                // rest: the reader may have made room by then.
+                Err(WriteError::Lost(lost)) => {
+                    let together = (count - at).min(LOST_TOGETHER);
+                    self.core.frontend.count_lost(lost, together as u64 - 1);
+                    at += together;
+                }
             }
         }
         Ok(recorded)
+    }
+
+    /// Whether there is room for a run of so many bytes, or as much as there can be: half the
+    /// ring. In overwrite mode there always is. A source that can leave its records where they
+    /// are asks before it takes them.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let f = &self.core.frontend;
+        let (count, size) = (u64::from(f.geometry().subbuf_count()), f.geometry().subbuf_size());
+        // One more: it may begin in the middle of a sub-buffer.
+        let needed = (bytes.div_ceil(size) + 1).min(count / 2);
+        f.mode() == Mode::Overwrite || f.is_finalised() || f.fill() + needed <= count
     }
 
     /// Counts records that the source lost before it could bring them, at this place: what was
