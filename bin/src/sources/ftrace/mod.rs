@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use rbpipe_core::backend::ConfigProblem;
 
 use super::{Channels, Source, Stop};
@@ -30,7 +30,7 @@ use config::{Config, KernelMode};
 use cpu::{Cpu, Shared};
 use decoder::{Decoded, Formats};
 use instance::Instance;
-use mount::Tracefs;
+use mount::{NoTracefs, Tracefs};
 use threads::{Bell, CPUS_PER_THREAD, Pace};
 
 /// The source.
@@ -89,7 +89,10 @@ optional = false              # true: where it is not to be had, say so and go o
                 tracing::warn!("kernel events are left out (optional): {e:#}");
                 Ok(Opened(None))
             }
-            Err(e) => Err(e.context("`optional = true` would go on without it")),
+            Err(e) if e.is::<NoTracefs>() => {
+                Err(anyhow!("{e:#}; `optional = true` would go on without it"))
+            }
+            Err(e) => Err(e),
         }
     }
 
@@ -196,7 +199,7 @@ impl Ready {
                 thread
                     .context("cannot start a thread")?
                     .join()
-                    .map_err(|_| anyhow::anyhow!("a thread that reads failed badly (a panic)"))??;
+                    .map_err(|_| anyhow!("a thread that reads failed badly (a panic)"))??;
             }
             stopped
         })
