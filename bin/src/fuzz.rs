@@ -9,11 +9,12 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::config;
-use crate::read::{self, Format, Metadata, StreamReader, Total};
+use crate::read::{self, Format, Metadata, Printers, Selection, StreamReader, Total};
 use crate::recover;
 
 /// What reading `n` bytes may hold in memory at once: so much, and so many times `n`.
@@ -59,15 +60,18 @@ pub fn trace(metadata: &[u8], streams: &[&[u8]]) -> Result<u64, String> {
         assert!(!sentence.chars().any(char::is_control), "{sentence:?}");
         sentence
     })?;
+    let metadata = Arc::new(metadata);
     let files: Vec<File> = streams.iter().map(|bytes| file(bytes)).collect();
     let open = |file: &File| reader(file, &metadata);
 
     let mut total = Total::default();
-    files.iter().for_each(|f| total.count(&mut open(f)));
+    let mut select = Selection::default();
+    files.iter().for_each(|f| total.count(&mut open(f), &mut select));
     for format in [Format::Text, Format::Json] {
         let mut streams: Vec<_> = files.iter().map(open).collect();
         let mut lines = Lines { format, events: 0, begin: Vec::new(), last: b'\n', left: MOST };
-        match read::print(&mut streams, metadata.clock_offset, format, &mut lines) {
+        let mut printer = Printers::new(format, || unreachable!());
+        match printer.print(&mut streams, &mut Selection::default(), &mut lines) {
             Ok(aborted) => assert_eq!((aborted, lines.events), (total.aborted, total.events)),
             Err(_) => assert_eq!(lines.left, 0, "the sink takes so much"),
         }
@@ -89,7 +93,7 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
-fn reader<'m>(file: &File, metadata: &'m Metadata) -> StreamReader<'m> {
+fn reader(file: &File, metadata: &Arc<Metadata>) -> StreamReader {
     let file = file.try_clone().expect("a second descriptor");
     StreamReader::of(Path::new("stream"), file, metadata).expect("a length")
 }
