@@ -100,6 +100,7 @@ impl Selection {
         self.all || self.asked(s, record)
     }
 
+    #[inline(never)]
     fn asked(&mut self, s: &StreamReader, record: &Record) -> bool {
         if self.timed && !self.wanted.has(record.time.saturating_add(s.clock_offset())) {
             return false;

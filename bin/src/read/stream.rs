@@ -55,6 +55,8 @@ impl Wanted {
 /// A stream file being read.
 pub struct StreamReader {
     metadata: Arc<Metadata>,
+    /// The metadata's: asked for with every event.
+    offset: u64,
     /// Its path.
     pub path: PathBuf,
     file: File,
@@ -108,6 +110,7 @@ impl StreamReader {
         let length = file.metadata().with_context(|| path.display().to_string())?.len();
         Ok(Self {
             metadata: Arc::clone(metadata),
+            offset: metadata.clock_offset,
             path: path.to_owned(),
             file,
             length,
@@ -173,12 +176,13 @@ impl StreamReader {
     /// What there is to describe the packets that come.
     pub fn describe(&mut self, metadata: &Arc<Metadata>) {
         self.metadata = Arc::clone(metadata);
+        self.offset = metadata.clock_offset;
     }
 
     /// From the clock's zero to the epoch.
     #[inline]
     pub fn clock_offset(&self) -> u64 {
-        self.metadata.clock_offset
+        self.offset
     }
 
     /// The header of the current packet.
