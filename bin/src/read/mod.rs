@@ -24,7 +24,8 @@ use clap::{Args, ValueEnum};
 
 use crate::status::say;
 
-use csv::Csv;
+pub use csv::Csv;
+pub use filter::parse as parse_filter;
 use merge::{Print, merge};
 use moment::{Extent, Moment};
 use print::Printer;
