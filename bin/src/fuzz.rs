@@ -16,6 +16,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use crate::config;
 use crate::read::{self, Csv, Format, Metadata, Printers, Selection, StreamReader, Total};
 use crate::recover;
+pub use crate::sources::ftrace::decoder::{Decoded, EventFormat, Formats, Missed, PageError};
 
 /// What reading `n` bytes may hold in memory at once: so much, and so many times `n`.
 #[derive(Clone, Copy, Debug)]

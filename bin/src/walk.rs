@@ -1,10 +1,11 @@
 //! The walk: sources → channels → backends, from opening to the last packet.
 //!
-//! Order at the start: every backend is opened and has made its memory, then every output is
-//! made, then sources run. At the end: sources are told to stop and joined, then every channel is finalised,
+//! Order at the start: every source is opened, then every backend is and makes its memory, then
+//! every output is made, then sources run. At the end: sources are told to stop and joined, then every channel is finalised,
 //! drained and closed.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use rbpipe_core::backend::{Backend, Context, Visit};
 use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Prepared, Writer};
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
+use rbpipe_core::stream::ImportWriter;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ChannelConfig, PipelineConfig, SourceConfig};
@@ -99,11 +101,21 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         Asked::listen().context("cannot listen for signals")?
     };
     let context = Context::new(config.name.clone());
+    let mut sources =
+        config.sources.into_iter().map(open_source).collect::<anyhow::Result<Vec<_>>>()?;
+    asked.check()?;
     let mut opened = Vec::new();
-    for channel in config.channels {
+    for (place, channel) in config.channels.into_iter().enumerate() {
         let name = channel.options.plan.name.clone();
-        let start = open(channel, &context, config.stop_timeout, runtime.handle().clone());
-        opened.push((start.with_context(|| format!("channel {name}"))?, name));
+        let imports: Vec<u32> =
+            sources.iter().flat_map(|s| s.imports_into(place)).copied().collect();
+        let opening = Opening { imports, stop_timeout: config.stop_timeout, runtime: &runtime };
+        let (start, mut imports) =
+            open(channel, &context, opening).with_context(|| format!("channel {name}"))?;
+        for source in &mut sources {
+            source.take_imports(place, &mut imports);
+        }
+        opened.push((start, name));
         asked.check()?;
     }
     let mut channels = Vec::new();
@@ -116,10 +128,9 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
     let begin = Instant::now();
     let stop = Stop::default();
     let ended = Arc::new(tokio::sync::Notify::new());
-    let sources: Vec<RunningSource> = config
-        .sources
+    let sources: Vec<RunningSource> = sources
         .into_iter()
-        .map(|s| start(s, &channels, &stop, &ended))
+        .map(|s| s.start(&channels, &stop, &ended))
         .collect::<anyhow::Result<_>>()?;
     let end = config.duration.map(|d| begin + d);
     runtime.block_on(wait(&asked, &channels, &sources, end, &ended));
@@ -130,25 +141,27 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
 
 // --- the beginning ------------------------------------------------------------------
 
+/// What a channel is opened with, beside its configuration.
+struct Opening<'a> {
+    /// CPUs of streams with given times.
+    imports: Vec<u32>,
+    stop_timeout: Duration,
+    runtime: &'a tokio::runtime::Runtime,
+}
+
 /// The visitor that opens a channel with the backend that its configuration names.
 struct Open<'a> {
     channel: Option<ChannelConfig>,
     context: &'a Context,
-    stop_timeout: Duration,
-    runtime: tokio::runtime::Handle,
-    opened: Option<anyhow::Result<Begin>>,
+    with: Opening<'a>,
+    opened: Option<anyhow::Result<Opened>>,
 }
 
-/// What makes an opened channel run.
-type Begin = Box<dyn FnOnce() -> anyhow::Result<Running>>;
+/// What makes an opened channel run, and the writers of its streams with given times.
+type Opened = (Box<dyn FnOnce() -> anyhow::Result<Running>>, VecDeque<ImportWriter>);
 
-fn open(
-    channel: ChannelConfig,
-    context: &Context,
-    stop_timeout: Duration,
-    runtime: tokio::runtime::Handle,
-) -> anyhow::Result<Begin> {
-    let mut open = Open { channel: Some(channel), context, stop_timeout, runtime, opened: None };
+fn open(channel: ChannelConfig, context: &Context, with: Opening<'_>) -> anyhow::Result<Opened> {
+    let mut open = Open { channel: Some(channel), context, with, opened: None };
     rbpipe_backends::for_each(&mut open);
     open.opened.unwrap_or_else(|| Err(anyhow!("its backend is not in this build")))
 }
@@ -161,14 +174,17 @@ impl Visit for Open<'_> {
 }
 
 impl Open<'_> {
-    fn start<B: Backend>(&self, channel: ChannelConfig) -> anyhow::Result<Begin> {
+    fn start<B: Backend>(&self, channel: ChannelConfig) -> anyhow::Result<Opened> {
         let config = own::<B::Config>(channel.config)?;
         let options = channel.options;
         let backend = B::open(config, &options.plan, self.context)?;
         let look_with = backend.look_with();
-        let prepared = Channel::prepare(options.clone(), backend)?;
-        let (stop_timeout, runtime) = (self.stop_timeout, self.runtime.clone());
-        Ok(Box::new(move || begin(prepared, &options, look_with, stop_timeout, runtime)))
+        let mut prepared = Channel::prepare(options.clone(), backend)?;
+        let imports = self.with.imports.iter().map(|cpu| prepared.import(Some(*cpu)));
+        let imports = imports.collect::<Result<_, _>>()?;
+        let (stop_timeout, runtime) = (self.with.stop_timeout, self.with.runtime.handle().clone());
+        let begin = move || begin(prepared, &options, look_with, stop_timeout, runtime);
+        Ok((Box::new(begin), imports))
     }
 }
 
@@ -207,57 +223,92 @@ fn own<T: Any>(config: Box<dyn Any + Send>) -> anyhow::Result<T> {
     typed.map(|c| *c).map_err(|_| anyhow!("a configuration was read as another type"))
 }
 
-struct Start<'a> {
+/// A source that is open and does not run yet.
+struct OpenedSource {
+    name: String,
+    /// Places of its channels.
+    channels: Vec<usize>,
+    /// CPUs whose records it brings with times of their own.
+    cpus: Vec<u32>,
+    /// Its streams with given times: a list for each of its channels.
+    imports: Vec<Vec<ImportWriter>>,
+    run: Run,
+}
+
+/// What makes an opened source run to its end.
+type Run = Box<dyn FnOnce(&Channels, &Stop) -> anyhow::Result<()> + Send>;
+
+/// The visitor that opens the source that its configuration names.
+struct OpenSource {
     config: Option<SourceConfig>,
-    to: Channels,
-    stop: &'a Stop,
-    ended: &'a Arc<tokio::sync::Notify>,
-    over: Arc<AtomicBool>,
-    thread: Option<anyhow::Result<JoinHandle<anyhow::Result<()>>>>,
+    opened: Option<anyhow::Result<OpenedSource>>,
 }
 
-fn start(
-    config: SourceConfig,
-    channels: &[Running],
-    stop: &Stop,
-    ended: &Arc<tokio::sync::Notify>,
-) -> anyhow::Result<RunningSource> {
+fn open_source(config: SourceConfig) -> anyhow::Result<OpenedSource> {
     let name = config.name.clone();
-    let counts = Arc::new(Counts::default());
-    let writers = config.channels.iter().map(|c| channels[*c].writer.clone()).collect();
-    let to = Channels { writers, counts: Arc::clone(&counts) };
-    let over = Arc::new(AtomicBool::new(false));
-    let mut start =
-        Start { config: Some(config), to, stop, ended, over: Arc::clone(&over), thread: None };
-    sources::for_each(&mut start);
-    let thread = start.thread.unwrap_or_else(|| Err(anyhow!("its type is not in this build")));
-    Ok(RunningSource { counts, thread: Some(thread.with_context(|| name.clone())?), over, name })
+    let mut open = OpenSource { config: Some(config), opened: None };
+    sources::for_each(&mut open);
+    let opened = open.opened.unwrap_or_else(|| Err(anyhow!("its type is not in this build")));
+    opened.with_context(|| format!("source {name}"))
 }
 
-impl VisitSource for Start<'_> {
+impl VisitSource for OpenSource {
     fn visit<S: Source>(&mut self) {
         let Some(source) = self.config.take_if(|c| c.type_name == S::TYPE) else { return };
-        let (to, stop, ended) = (self.to.clone(), self.stop.clone(), Arc::clone(self.ended));
-        let (name, over) = (source.name, Arc::clone(&self.over));
-        self.thread = Some(own::<S::Config>(source.config).and_then(|config| {
-            thread::Builder::new()
-                .name(format!("source {name}"))
-                .spawn(move || {
-                    let run = || S::run(config, &to, &stop);
-                    let result = match catch_unwind(AssertUnwindSafe(run)) {
-                        Ok(result) => result.with_context(|| format!("source {name}")),
-                        Err(_) => Err(anyhow!("source {name}: it failed badly (a panic)")),
-                    };
-                    match &result {
-                        Ok(()) => tracing::debug!("source {name}: has ended"),
-                        Err(e) => tracing::error!("{e:#}"),
-                    }
-                    over.store(true, Ordering::Release);
-                    ended.notify_one();
-                    result
-                })
-                .context("cannot start a thread")
+        let opened = own::<S::Config>(source.config).and_then(S::open);
+        self.opened = Some(opened.map(|opened| OpenedSource {
+            name: source.name,
+            imports: source.channels.iter().map(|_| Vec::new()).collect(),
+            channels: source.channels,
+            cpus: S::imports(&opened),
+            run: Box::new(move |to, stop| S::run(opened, to, stop)),
         }));
+    }
+}
+
+impl OpenedSource {
+    /// CPUs of the streams that it needs in the channel at this place.
+    fn imports_into(&self, channel: usize) -> &[u32] {
+        if self.channels.contains(&channel) { &self.cpus } else { &[] }
+    }
+
+    /// Takes its writers of that channel, which come in the order in which they were asked for.
+    fn take_imports(&mut self, channel: usize, writers: &mut VecDeque<ImportWriter>) {
+        if let Some(at) = self.channels.iter().position(|c| *c == channel) {
+            self.imports[at].extend(writers.drain(..self.cpus.len()));
+        }
+    }
+
+    fn start(
+        self,
+        channels: &[Running],
+        stop: &Stop,
+        ended: &Arc<tokio::sync::Notify>,
+    ) -> anyhow::Result<RunningSource> {
+        let Self { name, channels: places, imports, run, .. } = self;
+        let counts = Arc::new(Counts::default());
+        let writers = places.iter().map(|c| channels[*c].writer.clone()).collect();
+        let to = Channels::new(writers, Arc::clone(&counts), imports);
+        let over = Arc::new(AtomicBool::new(false));
+        let (stop, ended) = (stop.clone(), Arc::clone(ended));
+        let (named, is_over) = (name.clone(), Arc::clone(&over));
+        let thread = thread::Builder::new()
+            .name(format!("source {name}"))
+            .spawn(move || {
+                let result = match catch_unwind(AssertUnwindSafe(|| run(&to, &stop))) {
+                    Ok(result) => result.with_context(|| format!("source {named}")),
+                    Err(_) => Err(anyhow!("source {named}: it failed badly (a panic)")),
+                };
+                match &result {
+                    Ok(()) => tracing::debug!("source {named}: has ended"),
+                    Err(e) => tracing::error!("{e:#}"),
+                }
+                is_over.store(true, Ordering::Release);
+                ended.notify_one();
+                result
+            })
+            .with_context(|| format!("source {name}: cannot start a thread"))?;
+        Ok(RunningSource { name, counts, thread: Some(thread), over })
     }
 }
 
@@ -319,6 +370,7 @@ impl Asked {
                 tokio::select! {
                     _ = interrupt.recv() => {
                         if asked.swap(true, Ordering::Relaxed) {
+                            sources::put_back();
                             std::process::exit(130);
                         }
                         // The first one never cuts a trace short.

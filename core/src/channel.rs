@@ -90,6 +90,8 @@ pub fn possible_cpus() -> u32 {
 pub struct Prepared<B: Backend> {
     backend: B,
     streams: Vec<Stream<B::Memory>>,
+    /// How many of them are not imports.
+    own: usize,
     wake: Arc<Wake>,
     options: ChannelOptions,
 }
@@ -132,24 +134,40 @@ impl<B: Backend> Channel<B> {
                 }
             }
         }
-        Ok(Prepared { backend, streams, wake, options })
+        let own = streams.len();
+        Ok(Prepared { backend, streams, own, wake, options })
     }
 }
 
 impl<B: Backend> Prepared<B> {
+    /// See [`Channel::import`].
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn import(&mut self, cpu: Option<u32>) -> Result<ImportWriter, StreamError> {
+        let id = self.streams.len() as u32;
+        let stream = make_import(&mut self.backend, &self.options, id, cpu, &self.wake)?;
+        let core = Arc::clone(stream.core());
+        self.streams.push(stream);
+        Ok(ImportWriter::new(core))
+    }
+
     /// Opens the output.
     ///
     /// # Errors
     /// Device trouble.
     pub fn open(self) -> Result<Channel<B>, StreamError> {
         static KEYS: AtomicU64 = AtomicU64::new(1);
-        let Self { mut backend, streams, wake, options } = self;
+        let Self { mut backend, streams, own, wake, options } = self;
         let output = backend.output()?;
+        let cores = |streams: &[Stream<B::Memory>]| {
+            streams.iter().map(|s| Arc::clone(s.core())).collect::<Vec<_>>()
+        };
         let shared = Arc::new(Shared {
             key: KEYS.fetch_add(1, Ordering::Relaxed),
             streams: options.streams,
-            cores: streams.iter().map(|s| Arc::clone(s.core())).collect(),
-            imports: Mutex::default(),
+            cores: cores(&streams[..own]).into(),
+            imports: Mutex::new(cores(&streams[own..])),
             classes: Arc::clone(&options.plan.classes),
         });
         Ok(Channel { shared, backend, output, streams, wake, options })
@@ -167,16 +185,8 @@ impl<B: Backend> Channel<B> {
     /// # Errors
     /// No memory.
     pub fn import(&mut self, cpu: Option<u32>) -> Result<ImportWriter, StreamError> {
-        let class = if cpu.is_some() { StreamClass::Cpu } else { StreamClass::Plain };
-        let stream = make_stream(
-            &mut self.backend,
-            &self.options,
-            self.streams.len() as u32,
-            class,
-            cpu,
-            Timestamps::Given,
-            Arc::clone(&self.wake),
-        )?;
+        let id = self.streams.len() as u32;
+        let stream = make_import(&mut self.backend, &self.options, id, cpu, &self.wake)?;
         let core = Arc::clone(stream.core());
         self.shared.imports().push(Arc::clone(&core));
         self.streams.push(stream);
@@ -192,6 +202,17 @@ impl<B: Backend> Channel<B> {
     pub fn waker(&self) -> Arc<Wake> {
         Arc::clone(&self.wake)
     }
+}
+
+fn make_import<B: Backend>(
+    backend: &mut B,
+    options: &ChannelOptions,
+    id: u32,
+    cpu: Option<u32>,
+    wake: &Arc<Wake>,
+) -> Result<Stream<B::Memory>, StreamError> {
+    let class = if cpu.is_some() { StreamClass::Cpu } else { StreamClass::Plain };
+    make_stream(backend, options, id, class, cpu, Timestamps::Given, Arc::clone(wake))
 }
 
 fn make_stream<B: Backend>(

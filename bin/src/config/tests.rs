@@ -41,6 +41,7 @@ fn broken_configurations_are_told_in_full() {
         assert!(RIGHT.contains(from), "{from}");
         RIGHT.replace(from, to)
     };
+    let kernel = |keys: &str| with("\"generator\"", &format!("\"ftrace\"\n{keys}"));
     let cases: Vec<(&str, String, Vec<&str>)> = vec![
         ("empty", String::new(), vec![]),
         ("syntax", with("mode = \"discard\"", "mode = \"discard"), vec![]),
@@ -51,6 +52,14 @@ fn broken_configurations_are_told_in_full() {
         ("unknown source", with("generator", "genrator"), vec![]),
         ("unknown backend key", with("path = \"t\"", "path = \"t\"\nsink = 1"), vec![]),
         ("missing backend key", with("path = \"t\"", ""), vec![]),
+        ("kernel events", kernel("events = [\"!irq:*\", 5, \"a:b:c\"]"), vec![]),
+        ("kernel pattern", kernel("events = [\"!irq:*\", \"sched:a b\"]"), vec![]),
+        ("kernel filter", kernel("events = [{ event = \"irq:*\", fliter = \"\" }]"), vec![]),
+        (
+            "kernel ring",
+            kernel("events = [\"irq\"]\nbuffer_size = \"64 KiB\"\nflush = \"0 s\""),
+            vec![],
+        ),
         ("missing type", with("type = \"generator\"", ""), vec![]),
         ("impossible size", with("64 KiB", "65 KiB"), vec![]),
         ("no size", with("64 KiB", "64 kb"), vec![]),

@@ -105,6 +105,11 @@ seed = 0
         problems
     }
 
+    type Opened = Config;
+
+    fn open(config: Config) -> anyhow::Result<Config> {
+        Ok(config)
+    }
     fn run(config: Config, to: &Channels, stop: &Stop) -> anyhow::Result<()> {
         let class = to.class(&EventClass::new(
             "rbpipe:generated",

@@ -52,6 +52,11 @@ interval = \"100 ms\"
         vec![ConfigProblem { key: "interval", message: "at least \"1 ms\"".into() }]
     }
 
+    type Opened = Config;
+
+    fn open(config: Config) -> anyhow::Result<Config> {
+        Ok(config)
+    }
     fn run(config: Config, to: &Channels, stop: &Stop) -> anyhow::Result<()> {
         let mut host = Looks::new(to)?;
         host.look(false);
@@ -283,7 +288,7 @@ mod tests {
 
     #[test]
     fn counters_are_differences_and_may_begin_again() {
-        let to = Channels { writers: Vec::new(), counts: std::sync::Arc::default() };
+        let to = Channels::default();
         let mut looks = Looks::new(&to).unwrap();
         assert_eq!(looks.since("a".into(), vec![5, 7]), [0, 0]);
         assert_eq!(looks.since("a".into(), vec![6, 9]), [1, 2]);

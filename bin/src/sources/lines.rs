@@ -92,6 +92,11 @@ max_line = \"4 KiB\"
         (config.from == "stdin").then(|| ("from", config.from.clone()))
     }
 
+    type Opened = Config;
+
+    fn open(config: Config) -> anyhow::Result<Config> {
+        Ok(config)
+    }
     fn run(config: Config, to: &Channels, stop: &Stop) -> anyhow::Result<()> {
         let class = to.class(&EventClass::new(
             "rbpipe:line",

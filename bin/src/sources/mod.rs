@@ -3,6 +3,7 @@
 //! A source runs on threads of its own (it may wait, in block mode too), and ends when it is
 //! done or told to stop. It knows writers, no streams and no backends.
 
+pub mod ftrace;
 pub mod generator;
 pub mod host;
 pub mod lines;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use rbpipe_core::backend::ConfigProblem;
 use rbpipe_core::channel::Writer;
 use rbpipe_core::class::{ClassError, ClassId, EventClass};
-use rbpipe_core::stream::WriteError;
+use rbpipe_core::stream::{ImportWriter, WriteError};
 use serde::de::DeserializeOwned;
 
 /// A kind of source.
@@ -39,11 +40,26 @@ pub trait Source {
         let _ = config;
         None
     }
+    /// What it runs with: devices that are open, sockets that listen. Dropped, it is closed,
+    /// and what was changed is as it was.
+    type Opened: Send + 'static;
+    /// Opens what it reads from; reads nothing yet. Called before any channel has its output: a
+    /// source that cannot begin keeps the pipeline from replacing an old trace.
+    ///
+    /// # Errors
+    /// Why it cannot begin, in words.
+    fn open(config: Self::Config) -> anyhow::Result<Self::Opened>;
+    /// The CPUs whose records it brings with times of their own: it gets a stream for each, in
+    /// each of its channels ([`Channels::imports`]).
+    fn imports(opened: &Self::Opened) -> Vec<u32> {
+        let _ = opened;
+        Vec::new()
+    }
     /// Runs until it is done or told to stop.
     ///
     /// # Errors
-    /// Why it could not begin or go on, in words.
-    fn run(config: Self::Config, to: &Channels, stop: &Stop) -> anyhow::Result<()>;
+    /// Why it could not go on, in words.
+    fn run(opened: Self::Opened, to: &Channels, stop: &Stop) -> anyhow::Result<()>;
 }
 
 /// Goes through the registry.
@@ -54,9 +70,16 @@ pub trait VisitSource {
 
 /// The registry: every source of this build.
 pub fn for_each(visitor: &mut impl VisitSource) {
+    visitor.visit::<ftrace::Ftrace>();
     visitor.visit::<generator::Generator>();
     visitor.visit::<host::Host>();
     visitor.visit::<lines::Lines>();
+}
+
+/// Before the program exits at once: what sources changed outside it is put back, if that does
+/// not take long.
+pub fn put_back() {
+    ftrace::put_back();
 }
 
 /// The names of all sources.
@@ -82,12 +105,13 @@ pub struct Counts {
 }
 
 /// The channels that a source writes into.
-#[derive(Clone)]
+#[derive(Default)]
 pub struct Channels {
     /// One for each.
     pub writers: Vec<Writer>,
     /// What it counts.
     pub counts: Arc<Counts>,
+    imports: Mutex<Vec<Vec<ImportWriter>>>,
 }
 
 /// A class in each of a source's channels.
@@ -103,6 +127,18 @@ impl Class {
 }
 
 impl Channels {
+    /// Channels with these writers; `imports` has a list for each, in the order of
+    /// [`Source::imports`].
+    pub fn new(writers: Vec<Writer>, counts: Arc<Counts>, imports: Vec<Vec<ImportWriter>>) -> Self {
+        Self { writers, counts, imports: Mutex::new(imports) }
+    }
+
+    /// The streams that were asked for with [`Source::imports`]: for each channel a list, in
+    /// that order. They are given once.
+    pub fn imports(&self) -> Vec<Vec<ImportWriter>> {
+        std::mem::take(&mut self.imports.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Registers a class in every channel.
     ///
     /// # Errors

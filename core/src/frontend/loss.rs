@@ -33,6 +33,8 @@ pub struct Books {
     pub aborted: u64,
     /// Delivered and still in the ring.
     pub kept: u64,
+    /// Lost before they came here, as their source says: never offered, but told by packets.
+    pub before: u64,
 }
 
 impl Books {
@@ -47,6 +49,7 @@ impl Books {
 
 const ABORTED: (usize, usize) = (LOST, 3);
 const DECIDING: (usize, usize) = (LOST, 4);
+const BEFORE: (usize, usize) = (LOST, 5);
 
 /// A writer that the fast path refused: it will have a grant, or count its loss. Until this
 /// is dropped the end of the stream waits for it, so that its last packet tells every loss.
@@ -76,6 +79,16 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
     #[cold]
     pub fn count_lost(&self, lost: Lost, records: u64) {
         self.word(lost.word()).fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Counts records that their source lost before they came here.
+    ///
+    /// They are counted among the full ones, and how many of those they are in a word of its
+    /// own: the sum that closers take inside their retry loops (`lost_sum`) stays three loads.
+    #[cold]
+    pub fn count_lost_before(&self, records: u64) {
+        self.count_lost(Lost::Full, records);
+        self.word(BEFORE).fetch_add(records, Ordering::Relaxed);
     }
 
     /// Counts a reservation that was given up.
@@ -170,13 +183,16 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
                 kept = u64::saturating_add(kept, records.load(Ordering::Relaxed));
             }
         }
+        let before = load(BEFORE);
         Books {
             recorded: load(RECORDED),
-            full: load(Lost::Full.word()),
+            // Saturating: somebody may have scribbled there.
+            full: load(Lost::Full.word()).saturating_sub(before),
             wrap: load(Lost::Wrap.word()).saturating_add(self.given_up()),
             too_big: load(Lost::TooBig.word()),
             aborted: load(ABORTED),
             kept,
+            before,
         }
     }
 }

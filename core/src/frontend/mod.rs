@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | 0 | `write_pos`, `last_timestamp` | writers |
 //! | 1 | `consumed` | the reader |
-//! | 2 | `lost.full`, `.wrap`, `.too_big`, `aborted`, `deciding` | writers, when it happens |
+//! | 2 | `lost.full`, `.wrap`, `.too_big`, `aborted`, `deciding`, `before` | writers, when it happens |
 //! | 3 | `recorded` | deliverers, once per packet |
 //! | 4+2i | `committed[i]` and facts of i | writers |
 //! | 5+2i | `delivered[i]`, `table[i]` | deliverer, reader; writers load |

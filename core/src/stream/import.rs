@@ -8,8 +8,11 @@ use std::sync::atomic::Ordering;
 use super::writer::put_header;
 use super::{Nested, StreamCore, WriteError};
 use crate::class::ClassId;
-use crate::frontend::{Grant, Layout, Measure};
+use crate::frontend::{Grant, Layout, Lost, Measure, Mode};
 use crate::packet::RecordHeader;
+
+/// How many records of a run are lost together where there is no room for the first of them.
+const LOST_TOGETHER: usize = 64;
 
 /// A record that brings its own time.
 #[derive(Clone, Copy, Debug)]
@@ -36,33 +39,83 @@ impl ImportWriter {
 
     /// Writes records in their order, as many as fit at once under one compare-and-swap and
     /// one commit. A time before the last one is raised to it, and counted. Gives how many
-    /// were recorded; the others have been counted as lost.
+    /// were recorded; the others have been counted as lost: where there is no room for one, so
+    /// have some behind it been that came with it.
     ///
     /// # Errors
     /// The channel is closed; what was not written was not offered.
     pub fn write_run(&mut self, records: &[GivenRecord<'_>]) -> Result<usize, WriteError> {
-        let mut rest = records;
-        let mut recorded = 0;
-        while !rest.is_empty() {
-            let mut layout = Run { records: rest, taken: 0, first: None };
+        self.write_run_of(records.len(), |i| records[i])
+    }
+
+    /// The same for `count` records that `record` gives by their place in the run: for a source
+    /// whose records lie in a form of its own. It is asked twice for most of them, and must
+    /// answer the same.
+    ///
+    /// # Errors
+    /// As above.
+    ///
+    /// # Panics
+    /// It answered with a longer payload the second time.
+    pub fn write_run_of<'a>(
+        &mut self,
+        count: usize,
+        record: impl Fn(usize) -> GivenRecord<'a>,
+    ) -> Result<usize, WriteError> {
+        let (mut at, mut recorded) = (0, 0);
+        while at < count {
+            let mut layout =
+                Run { record: &record, at, count, taken: 0, first: None, lifetime: PhantomData };
             let _nested = Nested::enter();
             match self.core.reserve_slow(&mut layout) {
                 Ok(grant) => {
-                    let taken = layout.taken;
-                    let (now, later) = rest.split_at(taken);
-                    self.store_run(grant, now, layout.first.unwrap_or(RecordHeader::Compact));
+                    let (taken, first) = (layout.taken, layout.first);
+                    let first = first.unwrap_or(RecordHeader::Compact);
+                    self.store_run(grant, (at..at + taken).map(&record), first);
                     recorded += taken;
-                    rest = later;
+                    at += taken;
                 }
                 Err(WriteError::Closed) => return Err(WriteError::Closed),
-                // One record is lost and counted; the next one may fit.
-                Err(WriteError::Lost(_)) => rest = &rest[1..],
+                // It alone is lost; the next one may fit.
+                Err(WriteError::Lost(Lost::TooBig)) => at += 1,
+                // So are those behind it: they were offered at the same moment. Not all the
+                // rest: the reader may have made room by then.
+                Err(WriteError::Lost(lost)) => {
+                    let together = (count - at).min(LOST_TOGETHER);
+                    self.core.frontend.count_lost(lost, together as u64 - 1);
+                    at += together;
+                }
             }
         }
         Ok(recorded)
     }
 
-    fn store_run(&mut self, grant: Grant, records: &[GivenRecord<'_>], first: RecordHeader) {
+    /// Whether there is room for a run of so many bytes, or as much as there can be: half the
+    /// ring. In overwrite mode there always is. A source that can leave its records where they
+    /// are asks before it takes them.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let f = &self.core.frontend;
+        let (count, size) = (u64::from(f.geometry().subbuf_count()), f.geometry().subbuf_size());
+        // One more: it may begin in the middle of a sub-buffer.
+        let needed = (bytes.div_ceil(size) + 1).min(count / 2);
+        f.mode() == Mode::Overwrite || f.is_finalised() || f.fill() + needed <= count
+    }
+
+    /// Counts records that the source lost before it could bring them, at this place: what was
+    /// written so far goes into a packet of its own, the next one tells the loss.
+    pub fn lost_before(&mut self, records: u64) {
+        if records > 0 {
+            self.core.switch();
+            self.core.frontend.count_lost_before(records);
+        }
+    }
+
+    fn store_run<'a>(
+        &mut self,
+        grant: Grant,
+        records: impl Iterator<Item = GivenRecord<'a>>,
+        first: RecordHeader,
+    ) {
         let to = self.core.address(&grant);
         // The grant's time is the first record's, or the stream's last one, if that is later.
         let (mut at, mut time, mut last) = (0, grant.time(), None);
@@ -98,20 +151,24 @@ impl ImportWriter {
 }
 
 /// The layout of a run of given records: as many as fit.
-struct Run<'a> {
-    records: &'a [GivenRecord<'a>],
+struct Run<'f, 'a, F: Fn(usize) -> GivenRecord<'a>> {
+    record: &'f F,
+    /// The first one's place, and the end of all there are.
+    at: usize,
+    count: usize,
     taken: usize,
     first: Option<RecordHeader>,
+    lifetime: PhantomData<&'a ()>,
 }
 
-impl Layout for Run<'_> {
+impl<'a, F: Fn(usize) -> GivenRecord<'a>> Layout for Run<'_, 'a, F> {
     fn now(&mut self) -> u64 {
-        self.records[0].time
+        (self.record)(self.at).time
     }
     fn measure(&mut self, now: u64, last: Option<u64>, room: u64) -> Measure {
         let (mut size, mut time, mut before) = (0, now, last);
         self.taken = 0;
-        for record in self.records {
+        for record in (self.at..self.count).map(self.record) {
             time = time.max(record.time);
             let header = RecordHeader::choose(record.class, time, before);
             let more = u64::from(header.size()) + record.payload.len() as u64;

@@ -448,6 +448,7 @@ impl Reference {
             too_big: self.too_big,
             aborted: self.aborted,
             kept: kept.iter().sum(),
+            before: 0,
         }
     }
 

@@ -1,0 +1,199 @@
+//! An instance of the kernel's tracer: a ring of our own, beside everybody else's. Made,
+//! set up, and taken away again; nothing outside it is ever written.
+//!
+//! Its name carries our pid, for people. Whether its owner lives is told by a lock on its
+//! directory, which goes with the process however that ends: pids come again, and mean
+//! nothing in another container. What a killed process left is swept at the next start;
+//! until then it costs little, because the kernel stops and empties a ring whose
+//! `free_buffer` is closed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+
+use super::mount::Tracefs;
+
+/// What the names of our instances begin with; then come the pid and a number.
+const PREFIX: &str = "rbpipe-";
+
+/// How many instances of this process there are, and whoever waits until there is none.
+static LIVE: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// An instance, ours until it is dropped.
+pub struct Instance {
+    path: PathBuf,
+    name: String,
+    /// Closed, the kernel gives the ring's memory back.
+    free_buffer: Option<File>,
+    _lock: OwnedFd,
+    // Last: its mount is the way to the files.
+    tracefs: Tracefs,
+}
+
+impl Instance {
+    /// Makes one, and sweeps those whose owner is dead.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn create(tracefs: Tracefs) -> anyhow::Result<Self> {
+        sweep(&tracefs.path("instances"));
+        let pid = std::process::id();
+        for number in 0..1000 {
+            let name = format!("{PREFIX}{pid}-{number}");
+            let path = tracefs.path("instances").join(&name);
+            match fs::create_dir(&path) {
+                Ok(()) => {}
+                // Another source's, or a dead one's of the same pid that somebody uses.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
+                Err(e) => return Err(e).context(format!("cannot make the instance {name}")),
+            }
+            let Some(lock) = lock(&path) else {
+                // Somebody who starts just now took it for a dead one's.
+                let _ = fs::remove_dir(&path);
+                continue;
+            };
+            *LIVE.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            let mut this = Self { path, name, free_buffer: None, _lock: lock, tracefs };
+            this.set("tracing_on", "0")?;
+            // A kernel without it keeps a killed process's ring until the next start.
+            let _ = this.set("options/disable_on_free", "1");
+            this.free_buffer = OpenOptions::new().write(true).open(this.file("free_buffer")).ok();
+            return Ok(this);
+        }
+        Err(anyhow!("all instances {PREFIX}{pid}-… are in use"))
+    }
+
+    /// The file system that it is in.
+    pub fn tracefs(&self) -> &Tracefs {
+        &self.tracefs
+    }
+
+    /// The path of one of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// What one of its files says, without the newline at its end.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn get(&self, name: &str) -> anyhow::Result<String> {
+        let text = fs::read_to_string(self.file(name));
+        Ok(text.with_context(|| format!("{}/{name}", self.name))?.trim_end().to_owned())
+    }
+
+    /// Writes a value into one of its files.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn set(&self, name: &str, value: &str) -> anyhow::Result<()> {
+        self.write(name, value)
+            .with_context(|| format!("the kernel refuses {value:?} in {}/{name}", self.name))
+    }
+
+    /// The same, with the system's own error.
+    ///
+    /// # Errors
+    /// As it comes.
+    pub fn write(&self, name: &str, value: &str) -> io::Result<()> {
+        // Neither made nor cut: both mean something else here.
+        OpenOptions::new().write(true).open(self.file(name))?.write_all(value.as_bytes())
+    }
+
+    /// Whether this kernel has the file.
+    pub fn has(&self, name: &str) -> bool {
+        self.file(name).exists()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        let _ = self.set("tracing_on", "0");
+        drop(self.free_buffer.take());
+        if let Err(e) = remove(&self.path) {
+            tracing::warn!("{}: cannot be removed: {e}; the next start sweeps it", self.name);
+        }
+        *LIVE.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        LIVE.1.notify_all();
+    }
+}
+
+/// Waits until all instances of this process are gone, at most so long; whether they are.
+pub fn all_gone(at_most: Duration) -> bool {
+    let live = LIVE.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let (live, _) = LIVE
+        .1
+        .wait_timeout_while(live, at_most, |n| *n > 0)
+        .unwrap_or_else(PoisonError::into_inner);
+    *live == 0
+}
+
+/// Removes an instance: its events first, which is quicker than to let rmdir do it.
+fn remove(path: &Path) -> io::Result<()> {
+    let events = OpenOptions::new().write(true).open(path.join("events/enable"));
+    let _ = events.and_then(|mut f| f.write_all(b"0"));
+    let deadline = Instant::now() + Duration::from_millis(500);
+    loop {
+        match fs::remove_dir(path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            // Somebody reads it just now.
+            Err(e) if e.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// The lock that says that its owner lives; `None`: somebody else has it, or it is gone.
+fn lock(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open(path, flags, Mode::empty()).ok()?;
+    flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(directory)
+}
+
+/// Removes instances that killed processes left.
+fn sweep(instances: &Path) {
+    let Ok(entries) = fs::read_dir(instances) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !is_ours(&name) {
+            continue;
+        }
+        let Some(_lock) = lock(&entry.path()) else { continue };
+        match remove(&entry.path()) {
+            Ok(()) => tracing::info!("{name}: left by a killed rbpipe, removed"),
+            Err(e) => tracing::warn!("{name}: left by a killed rbpipe, cannot be removed: {e}"),
+        }
+    }
+}
+
+/// `rbpipe-PID-NUMBER`, and nothing else.
+fn is_ours(name: &str) -> bool {
+    let number = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    let rest = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
+    rest.is_some_and(|(pid, n)| number(pid) && number(n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_peoples_instances_are_not_ours() {
+        for ours in ["rbpipe-1-0", "rbpipe-4194304-12"] {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for theirs in ["rbpipe", "rbpipe-", "rbpipe-1", "rbpipe-1-", "rbpipe-x-0", "rbpipe-1-0-b"] {
+            assert!(!is_ours(theirs), "{theirs}");
+        }
+    }
+}
