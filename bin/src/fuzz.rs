@@ -9,11 +9,12 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::config;
-use crate::read::{self, Format, Metadata, StreamReader, Total};
+use crate::read::{self, Csv, Format, Metadata, Printers, Selection, StreamReader, Total};
 use crate::recover;
 pub use crate::sources::ftrace::decoder::{Decoded, EventFormat, Formats, Missed, PageError};
 
@@ -44,7 +45,8 @@ pub const TRACE: Bound = Bound { fixed: 1 << 20, per_byte: 200 };
 /// show the whole text if it is one line. What `${NAME}` puts in comes on top.
 pub const CONFIG: Bound = Bound { fixed: 1 << 20, per_byte: 400 };
 
-/// Reads a trace in every way that there is: as text, as JSON, counted, and as `recover` does.
+/// Reads a trace in every way that there is: as text, JSON and CSV, filtered, counted, while it
+/// grows and while it is cut, and as `recover` does.
 /// Gives its events, or what is wrong with its metadata.
 ///
 /// # Errors
@@ -60,19 +62,23 @@ pub fn trace(metadata: &[u8], streams: &[&[u8]]) -> Result<u64, String> {
         assert!(!sentence.chars().any(char::is_control), "{sentence:?}");
         sentence
     })?;
+    let metadata = Arc::new(metadata);
     let files: Vec<File> = streams.iter().map(|bytes| file(bytes)).collect();
     let open = |file: &File| reader(file, &metadata);
 
     let mut total = Total::default();
-    files.iter().for_each(|f| total.count(&mut open(f)));
-    for format in [Format::Text, Format::Json] {
+    let mut select = Selection::default();
+    files.iter().for_each(|f| total.count(&mut open(f), &mut select));
+    for format in [Format::Text, Format::Json, Format::Csv] {
         let mut streams: Vec<_> = files.iter().map(open).collect();
-        let mut lines = Lines { format, events: 0, begin: Vec::new(), last: b'\n', left: MOST };
-        match read::print(&mut streams, metadata.clock_offset, format, &mut lines) {
+        let mut lines = Lines::new(format);
+        match printer(format, &metadata).print(&mut streams, &mut select, &mut lines) {
             Ok(aborted) => assert_eq!((aborted, lines.events), (total.aborted, total.events)),
             Err(_) => assert_eq!(lines.left, 0, "the sink takes so much"),
         }
     }
+    filtered(&files, &metadata, total.events);
+    grown(&files, &metadata, &total);
     for file in files {
         let found = recover::whole(&mut open(&file));
         file.set_len(found.bytes).expect("a file in memory can be cut");
@@ -83,6 +89,81 @@ pub fn trace(metadata: &[u8], streams: &[&[u8]]) -> Result<u64, String> {
     Ok(total.events)
 }
 
+fn printer(format: Format, metadata: &Arc<Metadata>) -> Printers {
+    let classes = || Selection::default().classes(&[Arc::clone(metadata)]);
+    Printers::new(format, || Csv::new(&[], &classes()))
+}
+
+/// A filter with some of the trace's own fields, in each way of comparing.
+fn filtered(files: &[File], metadata: &Arc<Metadata>, all: u64) {
+    let selection = Selection::default();
+    let classes = selection.classes(&[Arc::clone(metadata)]);
+    let names = classes.iter().flat_map(|c| &c.fields).map(|f| f.name.as_str()).take(16);
+    let tests: Vec<String> = names
+        .zip(["== 1", "!= \"a\"", "~ *a*", "& 3", "> 1.5", "<= b"].into_iter().cycle())
+        .map(|(name, test)| format!("fields.{name} {test}"))
+        .collect();
+    let text =
+        format!("!({}) || name ~ *e*", [&tests[..], &["cpu < 2".into()]].concat().join(" || "));
+    let filter = read::parse_filter(&text).unwrap_or_else(|e| panic!("{e}"));
+    let mut select = Selection::new(&["!x*".into()], Some(filter), Arc::default());
+    for words in select.in_vain(&[Arc::clone(metadata)]) {
+        assert!(!words.contains(|c: char| c.is_control() && c != '\n'), "{words:?}");
+    }
+    let mut total = Total::default();
+    for f in files {
+        total.count(&mut reader(f, metadata), &mut select);
+    }
+    assert!(total.events <= all, "{text}");
+}
+
+/// As `read --follow` does: the files grow in steps, and what is in them in the end has been
+/// printed once; then they are cut while they are read.
+fn grown(files: &[File], metadata: &Arc<Metadata>, total: &Total) {
+    let lengths: Vec<u64> = files.iter().map(|f| f.metadata().expect("a length").len()).collect();
+    let copies: Vec<File> = files
+        .iter()
+        .map(|f| {
+            let mut bytes = vec![0; f.metadata().expect("a length").len() as usize];
+            f.read_exact_at(&mut bytes, 0).expect("a file in memory is read");
+            file(&bytes)
+        })
+        .collect();
+    for cut in [false, true] {
+        copies.iter().for_each(|f| f.set_len(0).expect("a file in memory can be cut"));
+        let mut streams: Vec<_> = copies.iter().map(|f| reader(f, metadata)).collect();
+        streams.iter_mut().for_each(|s| s.set_growing(true));
+        let (mut printer, mut lines) = (printer(Format::Json, metadata), Lines::new(Format::Json));
+        let mut aborted = 0;
+        // The last but one is shorter than the one before, where files are cut.
+        for eighths in [1, 3, 3, 6, if cut { 2 } else { 7 }, 8, 8] {
+            for ((from, to), length) in files.iter().zip(&copies).zip(&lengths) {
+                let length = length * eighths / 8;
+                let mut bytes = vec![0; length as usize];
+                from.read_exact_at(&mut bytes, 0).expect("a file in memory is read");
+                to.set_len(length).expect("a file in memory can be cut");
+                to.write_all_at(&bytes, 0).expect("a file in memory takes all");
+            }
+            for s in &mut streams {
+                s.grow();
+                s.describe(metadata);
+            }
+            match printer.print(&mut streams, &mut Selection::default(), &mut lines) {
+                Ok(n) => aborted += n,
+                Err(_) => return assert_eq!(lines.left, 0, "the sink takes so much"),
+            }
+        }
+        streams.iter_mut().for_each(|s| s.set_growing(false));
+        match printer.print(&mut streams, &mut Selection::default(), &mut lines) {
+            Ok(n) => aborted += n,
+            Err(_) => return assert_eq!(lines.left, 0, "the sink takes so much"),
+        }
+        if !cut {
+            assert_eq!((aborted, lines.events), (total.aborted, total.events), "while it grew");
+        }
+    }
+}
+
 fn file(bytes: &[u8]) -> File {
     let fd = memfd_create("stream", MemfdFlags::CLOEXEC).expect("a file in memory");
     let file = File::from(fd);
@@ -90,7 +171,7 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
-fn reader<'m>(file: &File, metadata: &'m Metadata) -> StreamReader<'m> {
+fn reader(file: &File, metadata: &Arc<Metadata>) -> StreamReader {
     let file = file.try_clone().expect("a second descriptor");
     StreamReader::of(Path::new("stream"), file, metadata).expect("a length")
 }
@@ -104,6 +185,16 @@ struct Lines {
     last: u8,
     /// What it takes yet.
     left: usize,
+    /// CSV: between two quotes; its header was seen.
+    quoted: bool,
+    header: bool,
+}
+
+impl Lines {
+    fn new(format: Format) -> Self {
+        let begin = Vec::new();
+        Self { format, events: 0, begin, last: b'\n', left: MOST, quoted: false, header: false }
+    }
 }
 
 /// So much is taken, then the sink is a pipe that was closed. (What is printed may be as many
@@ -117,6 +208,17 @@ impl Write for Lines {
         self.left = self.left.saturating_sub(bytes.len());
         if self.left == 0 {
             return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if self.format == Format::Csv {
+            for b in bytes {
+                self.quoted ^= *b == b'"';
+                if *b == b'\n' && !self.quoted {
+                    assert_eq!(self.last, b'\r');
+                    self.events += u64::from(std::mem::replace(&mut self.header, true));
+                }
+                self.last = *b;
+            }
+            return Ok(bytes.len());
         }
         for part in bytes.split_inclusive(|b| *b == b'\n') {
             let left = LOOKED_AT - self.begin.len();

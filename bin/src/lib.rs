@@ -14,6 +14,7 @@ mod cli;
 mod config;
 #[doc(hidden)]
 pub mod fuzz;
+mod glob;
 mod read;
 mod recover;
 mod report;
@@ -62,7 +63,13 @@ pub fn run() -> ExitCode {
             let header = "[source.NAME]\nchannel = \"NAME\"        # or a list of channels\n";
             list("source", header, &sources_list(), name.as_deref())
         }
-        Some(Command::Read(args)) => done(read::run(&args, &mut raw_stdout())),
+        Some(Command::Read(args)) => match args.check() {
+            Ok(()) => done(read::run(&args, &mut raw_stdout())),
+            Err(message) => {
+                say!("rbpipe read: {message}");
+                USAGE
+            }
+        },
         Some(Command::Recover(args)) => done(recover::run(&args)),
     };
     status::flush();

@@ -28,7 +28,7 @@ pub struct RecoverArgs {
 /// # Errors
 /// There is no trace, or the copy cannot be written.
 pub fn run(args: &RecoverArgs) -> anyhow::Result<()> {
-    let metadata = read::metadata(&args.path)?;
+    let metadata = std::sync::Arc::new(read::metadata(&args.path)?);
     let files = read::stream_files(&args.path)?;
     let to = args.out.display();
     if let Ok(mut entries) = fs::read_dir(&args.out) {
@@ -78,7 +78,7 @@ pub struct Whole {
 }
 
 /// Reads a stream up to its first damage: packets count that are whole, records included.
-pub fn whole(s: &mut StreamReader<'_>) -> Whole {
+pub fn whole(s: &mut StreamReader) -> Whole {
     let mut whole = Whole { bytes: 0, packets: 0, events: 0 };
     while s.next_packet() {
         let mut here = 0;

@@ -50,6 +50,10 @@ impl Classes {
         });
         Self { list: list.collect() }
     }
+    /// All of them, in the order of their ids.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<EventClass>> {
+        self.list.iter().map(|(c, _)| c)
+    }
     /// The class at this place.
     #[inline]
     #[must_use]

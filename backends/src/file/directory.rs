@@ -282,7 +282,16 @@ fn lock(path: &Path) -> Result<Option<fs::File>, BackendError> {
     let shown = path.display();
     let directory = fs::File::open(path)
         .map_err(|e| BackendError::io(format!("{shown}: cannot be opened"), e))?;
-    match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+    let mut tried = flock(&directory, FlockOperation::NonBlockingLockExclusive);
+    // Who follows the trace (`rbpipe read --follow`) may just be looking whether it is free.
+    for _ in 0..5 {
+        if tried != Err(Errno::WOULDBLOCK) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+        tried = flock(&directory, FlockOperation::NonBlockingLockExclusive);
+    }
+    match tried {
         Ok(()) => Ok(Some(directory)),
         Err(Errno::WOULDBLOCK) => Err(BackendError::new(format!(
             "{shown}: another pipeline writes into it: name another path, or stop that one"

@@ -12,24 +12,24 @@ use rbpipe_core::class::{Base, EventClass, FieldType, Integer};
 use rbpipe_core::decode::{Record, Value, raw, value};
 use rbpipe_core::packet::StreamClass;
 
+use super::merge::Print;
 use super::{Format, StreamReader};
 
 /// Bytes that are gathered before they are written.
-const BUFFER: usize = 256 << 10;
+pub(super) const BUFFER: usize = 256 << 10;
 
 /// Prints events.
 pub struct Printer {
     format: Format,
-    offset: u64,
     line: Vec<u8>,
     second: u64,
     second_text: [u8; 8],
     last: Option<u64>,
     plans: Vec<Plan>,
-    /// Where a class's plan is, by stream class and place.
-    places: HashMap<(u32, usize), usize>,
+    /// Where a class's plan is, by the class's address (which its plan keeps).
+    places: HashMap<(usize, StreamClass), usize>,
     /// The last one asked for: events come in runs.
-    recent: ((u32, usize), usize),
+    recent: ((usize, StreamClass), usize),
 }
 
 /// What is the same for all events of a class.
@@ -83,30 +83,23 @@ impl Plan {
 }
 
 impl Printer {
-    /// `offset`: nanoseconds from the clock's zero to the epoch.
-    pub fn new(format: Format, offset: u64) -> Self {
+    /// In this format.
+    pub fn new(format: Format) -> Self {
         Self {
             format,
-            offset,
             line: Vec::with_capacity(BUFFER + 4096),
             second: u64::MAX,
             second_text: *b"00:00:00",
             last: None,
             plans: Vec::new(),
             places: HashMap::new(),
-            recent: ((0, usize::MAX), 0),
+            recent: ((0, StreamClass::Plain), 0),
         }
     }
 
-    /// Writes what is gathered.
-    pub fn flush(&mut self, out: &mut impl Write) -> io::Result<()> {
-        out.write_all(&self.line)?;
-        self.line.clear();
-        out.flush()
-    }
-
     /// The place of the plan of this class.
-    fn plan(&mut self, key: (u32, usize), class: &Arc<EventClass>, stream: StreamClass) -> usize {
+    fn plan(&mut self, class: &Arc<EventClass>, stream: StreamClass) -> usize {
+        let key = (Arc::as_ptr(class) as usize, stream);
         if self.recent.0 != key {
             let json = self.format == Format::Json;
             let plans = &mut self.plans;
@@ -119,8 +112,42 @@ impl Printer {
         self.recent.1
     }
 
-    /// Tells in the text, in its place, what a packet says is missing before it.
-    pub fn lost(&mut self, out: &mut impl Write, s: &StreamReader<'_>) -> io::Result<()> {
+    /// `[HH:MM:SS.nnnnnnnnn] (+S.nnnnnnnnn) `, UTC.
+    fn stamp(&mut self, time: u64) {
+        let (second, ns) = (time / 1_000_000_000, time % 1_000_000_000);
+        if second != self.second {
+            self.second = second;
+            for (at, n) in [(0, second / 3600 % 24), (3, second / 60 % 60), (6, second % 60)] {
+                self.second_text[at] = b'0' + (n / 10) as u8;
+                self.second_text[at + 1] = b'0' + (n % 10) as u8;
+            }
+        }
+        self.line.push(b'[');
+        self.line.extend_from_slice(&self.second_text);
+        self.line.push(b'.');
+        nine(&mut self.line, ns);
+        self.line.extend_from_slice(b"] (+");
+        match self.last.replace(time) {
+            None => self.line.extend_from_slice(b"?.?????????"),
+            Some(last) => {
+                let delta = time.saturating_sub(last);
+                number(&mut self.line, delta / 1_000_000_000);
+                self.line.push(b'.');
+                nine(&mut self.line, delta % 1_000_000_000);
+            }
+        }
+        self.line.extend_from_slice(b") ");
+    }
+}
+
+impl Print for Printer {
+    fn flush(&mut self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&self.line)?;
+        self.line.clear();
+        out.flush()
+    }
+
+    fn lost(&mut self, out: &mut impl Write, s: &StreamReader) -> io::Result<()> {
         let ((events, packets), Some(header)) = (s.lost_here, s.header()) else { return Ok(()) };
         if self.format != Format::Text || (events, packets) == (0, 0) {
             return Ok(());
@@ -144,19 +171,12 @@ impl Printer {
         flush_if_full(&mut self.line, out)
     }
 
-    /// Prints an event.
-    pub fn event(
-        &mut self,
-        out: &mut impl Write,
-        s: &StreamReader<'_>,
-        record: &Record,
-    ) -> io::Result<()> {
+    fn event(&mut self, out: &mut impl Write, s: &StreamReader, record: &Record) -> io::Result<()> {
         let (Some(header), Some(stream)) = (s.header(), s.stream()) else { return Ok(()) };
         let Some(place) = record.class else { return Ok(()) };
         let Some(class) = stream.classes.get(place) else { return Ok(()) };
-        let key = (header.stream_class_id, place);
-        let plan = self.plan(key, class, header.stream_class);
-        let time = record.time.wrapping_add(self.offset);
+        let plan = self.plan(class, header.stream_class);
+        let time = record.time.wrapping_add(s.clock_offset());
         let json = self.format == Format::Json;
         if json {
             self.line.extend_from_slice(b"{\"time\":");
@@ -207,38 +227,11 @@ impl Printer {
         });
         flush_if_full(&mut self.line, out)
     }
-
-    /// `[HH:MM:SS.nnnnnnnnn] (+S.nnnnnnnnn) `, UTC.
-    fn stamp(&mut self, time: u64) {
-        let (second, ns) = (time / 1_000_000_000, time % 1_000_000_000);
-        if second != self.second {
-            self.second = second;
-            for (at, n) in [(0, second / 3600 % 24), (3, second / 60 % 60), (6, second % 60)] {
-                self.second_text[at] = b'0' + (n / 10) as u8;
-                self.second_text[at + 1] = b'0' + (n % 10) as u8;
-            }
-        }
-        self.line.push(b'[');
-        self.line.extend_from_slice(&self.second_text);
-        self.line.push(b'.');
-        nine(&mut self.line, ns);
-        self.line.extend_from_slice(b"] (+");
-        match self.last.replace(time) {
-            None => self.line.extend_from_slice(b"?.?????????"),
-            Some(last) => {
-                let delta = time.saturating_sub(last);
-                number(&mut self.line, delta / 1_000_000_000);
-                self.line.push(b'.');
-                nine(&mut self.line, delta % 1_000_000_000);
-            }
-        }
-        self.line.extend_from_slice(b") ");
-    }
 }
 
 /// Writes what is gathered if it is much. Also within an event: its elements may have labels
 /// of any length, and all together could be as many times what the trace's files take.
-fn flush_if_full(line: &mut Vec<u8>, out: &mut impl Write) -> io::Result<()> {
+pub(super) fn flush_if_full(line: &mut Vec<u8>, out: &mut impl Write) -> io::Result<()> {
     if line.len() >= BUFFER {
         out.write_all(line)?;
         line.clear();
@@ -246,7 +239,12 @@ fn flush_if_full(line: &mut Vec<u8>, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn put(out: &mut Vec<u8>, to: &mut impl Write, json: bool, v: &Value<'_>) -> io::Result<()> {
+pub(super) fn put(
+    out: &mut Vec<u8>,
+    to: &mut impl Write,
+    json: bool,
+    v: &Value<'_>,
+) -> io::Result<()> {
     match *v {
         Value::Unsigned(v, i) if json || i.base == Base::Decimal => number(out, v),
         Value::Unsigned(v, i) => based(out, v, i),
@@ -342,7 +340,7 @@ fn based(out: &mut Vec<u8>, v: u64, i: Integer) {
     };
 }
 
-fn signed(out: &mut Vec<u8>, v: i64) {
+pub(super) fn signed(out: &mut Vec<u8>, v: i64) {
     if v < 0 {
         out.push(b'-');
     }
@@ -350,7 +348,7 @@ fn signed(out: &mut Vec<u8>, v: i64) {
 }
 
 /// A number in decimal.
-fn number(out: &mut Vec<u8>, mut v: u64) {
+pub(super) fn number(out: &mut Vec<u8>, mut v: u64) {
     if v < 10 {
         out.push(b'0' + v as u8);
         return;
@@ -425,7 +423,7 @@ fn inner_text(out: &mut Vec<u8>, bytes: &[u8], escaped: &[u8]) {
     }
 }
 
-fn json_text(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn json_text(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     for c in String::from_utf8_lossy(bytes).chars() {
         match c {

@@ -2,24 +2,61 @@
 //!
 //! A file that a killed writer left is read up to its last whole packet; what is wrong is
 //! said once, and that file ends there. Nothing that the file says is believed before it is
-//! held against the file's length.
+//! held against the file's length. Packets that are not wanted are passed by their headers.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use rbpipe_core::decode::{Cursor, Record};
-use rbpipe_core::packet::{MAX_HEADER, PacketHeader};
+use rbpipe_core::packet::{MAX_HEADER, PacketHeader, StreamClass};
 
+use super::moment::Extent;
 use super::tsdl::{Metadata, Stream};
 
 /// No packet of ours is larger (a sub-buffer has 64 MiB at most).
 const LARGEST: u64 = 64 << 20;
 
+/// Which packets are read; of the others, the headers alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Not those that end before, in nanoseconds since the epoch.
+    pub from: u64,
+    /// Not those that begin after.
+    pub to: u64,
+    /// Of these streams alone; empty: of all.
+    pub streams: Vec<u64>,
+    /// Of these CPUs alone; empty: of all.
+    pub cpus: Vec<u32>,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { from: 0, to: u64::MAX, streams: Vec::new(), cpus: Vec::new() }
+    }
+}
+
+impl Wanted {
+    /// Whether a moment is within it.
+    #[inline]
+    pub fn has(&self, time: u64) -> bool {
+        (self.from..=self.to).contains(&time)
+    }
+
+    fn has_stream(&self, h: &PacketHeader) -> bool {
+        let cpu = h.stream_class == StreamClass::Cpu && self.cpus.contains(&h.origin);
+        (self.streams.is_empty() || self.streams.contains(&h.stream_id))
+            && (self.cpus.is_empty() || cpu)
+    }
+}
+
 /// A stream file being read.
-pub struct StreamReader<'m> {
-    metadata: &'m Metadata,
+pub struct StreamReader {
+    metadata: Arc<Metadata>,
+    /// The metadata's: asked for with every event.
+    offset: u64,
     /// Its path.
     pub path: PathBuf,
     file: File,
@@ -27,9 +64,14 @@ pub struct StreamReader<'m> {
     /// Where the next packet begins.
     pub next: u64,
     header: Option<PacketHeader>,
-    stream: Option<&'m Stream>,
+    stream: Option<Arc<Stream>>,
     content: Vec<u8>,
     cursor: Cursor,
+    wanted: Arc<Wanted>,
+    /// It may grow: a packet that is not whole is waited for.
+    growing: bool,
+    /// Its damage was asked for.
+    told: bool,
     /// What could not be read, if anything.
     pub damage: Option<String>,
     /// Cumulative events_discarded of the last packet.
@@ -41,12 +83,20 @@ pub struct StreamReader<'m> {
     pub lost_here: (u64, u64),
 }
 
-impl<'m> StreamReader<'m> {
+/// What was found where a packet begins.
+enum Found {
+    Wanted,
+    Unwanted,
+    /// Its beginning.
+    Part,
+}
+
+impl StreamReader {
     /// Opens a stream file.
     ///
     /// # Errors
     /// It cannot be opened.
-    pub fn open(path: &Path, metadata: &'m Metadata) -> anyhow::Result<Self> {
+    pub fn open(path: &Path, metadata: &Arc<Metadata>) -> anyhow::Result<Self> {
         let file =
             File::open(path).with_context(|| format!("{}: cannot be opened", path.display()))?;
         Self::of(path, file, metadata)
@@ -56,10 +106,11 @@ impl<'m> StreamReader<'m> {
     ///
     /// # Errors
     /// It does not say how long it is.
-    pub fn of(path: &Path, file: File, metadata: &'m Metadata) -> anyhow::Result<Self> {
+    pub fn of(path: &Path, file: File, metadata: &Arc<Metadata>) -> anyhow::Result<Self> {
         let length = file.metadata().with_context(|| path.display().to_string())?.len();
         Ok(Self {
-            metadata,
+            metadata: Arc::clone(metadata),
+            offset: metadata.clock_offset,
             path: path.to_owned(),
             file,
             length,
@@ -68,6 +119,9 @@ impl<'m> StreamReader<'m> {
             stream: None,
             content: Vec::new(),
             cursor: Cursor::new(0, 0),
+            wanted: Arc::default(),
+            growing: false,
+            told: false,
             damage: None,
             discarded: 0,
             packets_lost: 0,
@@ -76,61 +130,160 @@ impl<'m> StreamReader<'m> {
         })
     }
 
+    /// Only these packets.
+    pub fn want(&mut self, wanted: &Arc<Wanted>) {
+        self.wanted = Arc::clone(wanted);
+    }
+
+    /// It is being written, or it is not any more.
+    pub fn set_growing(&mut self, growing: bool) {
+        self.growing = growing;
+    }
+
+    /// Whether it may grow.
+    pub fn is_growing(&self) -> bool {
+        self.growing
+    }
+
+    /// Device and inode.
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        self.file.metadata().ok().map(|m| (m.dev(), m.ino()))
+    }
+
+    /// The same file, from its beginning.
+    pub fn again(&self) -> Option<Self> {
+        Self::of(&self.path, self.file.try_clone().ok()?, &self.metadata).ok()
+    }
+
+    /// What could not be read, if it has not been asked for before.
+    pub fn new_damage(&mut self) -> Option<String> {
+        if std::mem::replace(&mut self.told, self.damage.is_some()) {
+            return None;
+        }
+        self.damage.clone()
+    }
+
+    /// Looks how long the file is by now. False: it has no name any more.
+    pub fn grow(&mut self) -> bool {
+        let Ok(found) = self.file.metadata() else { return true };
+        self.length = found.len();
+        if self.length < self.next && self.damage.is_none() {
+            self.damage = Some("it was cut while it was read; what comes is left out".into());
+        }
+        found.nlink() > 0
+    }
+
+    /// What there is to describe the packets that come.
+    pub fn describe(&mut self, metadata: &Arc<Metadata>) {
+        self.metadata = Arc::clone(metadata);
+        self.offset = metadata.clock_offset;
+    }
+
+    /// From the clock's zero to the epoch.
+    #[inline]
+    pub fn clock_offset(&self) -> u64 {
+        self.offset
+    }
+
     /// The header of the current packet.
+    #[inline]
     pub fn header(&self) -> Option<&PacketHeader> {
         self.header.as_ref()
     }
 
     /// The current packet's stream class.
-    pub fn stream(&self) -> Option<&'m Stream> {
-        self.stream
+    #[inline]
+    pub fn stream(&self) -> Option<&Stream> {
+        self.stream.as_deref()
     }
 
     /// A part of the current packet.
+    #[inline]
     pub fn bytes(&self, (from, to): (usize, usize)) -> &[u8] {
         self.content.get(from..to).unwrap_or_default()
     }
 
-    /// Goes to the next packet. False: there is none, or it is damaged.
-    pub fn next_packet(&mut self) -> bool {
-        if self.damage.is_some() || self.next >= self.length {
-            return false;
-        }
-        match self.read_packet() {
-            Ok(()) => true,
-            Err(e) => {
-                let left = self.length - self.next;
-                self.damage = Some(format!("the last {left} bytes are left out: {e}"));
-                false
+    /// From when to when its events go, by the packets' headers; `None`: it has none. Reads to
+    /// its end.
+    pub fn extent(&mut self) -> Option<Extent> {
+        self.wanted = Arc::new(Wanted { from: u64::MAX, ..Wanted::default() });
+        let mut extent = None;
+        while self.damage.is_none() && self.next < self.length {
+            let found = self.read_packet();
+            let Some(h) = self.header.filter(|_| found.is_ok()) else { break };
+            if h.content_size > u64::from(h.stream_class.header_size()) {
+                let at = |t: u64| t.saturating_add(self.metadata.clock_offset);
+                let begin = extent.map_or(at(h.begin), |e: Extent| e.begin.min(at(h.begin)));
+                let end = extent.map_or(at(h.end), |e: Extent| e.end.max(at(h.end)));
+                extent = Some(Extent { begin, end });
+            }
+            if matches!(found, Ok(Found::Part)) {
+                break;
             }
         }
+        extent
     }
 
-    fn read_packet(&mut self) -> Result<(), String> {
+    /// Goes to the next packet. False: there is none (yet), or it is damaged.
+    pub fn next_packet(&mut self) -> bool {
+        while self.damage.is_none() && self.next < self.length {
+            match self.read_packet() {
+                Ok(Found::Wanted) => return true,
+                Ok(Found::Unwanted) => {}
+                Ok(Found::Part) => return false,
+                Err(e) => {
+                    let left = self.length - self.next;
+                    self.damage = Some(format!("the last {left} bytes are left out: {e}"));
+                }
+            }
+        }
+        false
+    }
+
+    fn read_packet(&mut self) -> Result<Found, String> {
         let left = self.length - self.next;
         let mut head = [0; MAX_HEADER];
         let n = left.min(MAX_HEADER as u64) as usize;
+        if self.growing && n < MAX_HEADER {
+            return Ok(Found::Part);
+        }
         self.read_at(&mut head[..n], self.next)?;
-        let metadata = self.metadata;
+        let metadata = &self.metadata;
         let class_of = |id| metadata.streams.get(&id).map(|s| s.class);
         let header = PacketHeader::decode(&head[..n], class_of).map_err(|e| e.to_string())?;
+        if header.content_size > LARGEST {
+            return Err(format!("a packet of {} bytes is none of rbpipe's", header.content_size));
+        }
         if header.packet_size > left {
+            if self.growing && header.packet_size <= 2 * LARGEST {
+                return Ok(Found::Part);
+            }
             return Err(
                 "a packet is not whole (it is being written just now, or its writer was killed)"
                     .into(),
             );
         }
-        if header.content_size > LARGEST {
-            return Err(format!("a packet of {} bytes is none of rbpipe's", header.content_size));
+        let wanted = self.wanted.has_stream(&header);
+        let in_time = {
+            let at = |t: u64| t.saturating_add(metadata.clock_offset);
+            at(header.end) >= self.wanted.from && at(header.begin) <= self.wanted.to
+        };
+        if wanted && in_time {
+            let mut content = std::mem::take(&mut self.content);
+            content.resize(header.content_size as usize, 0);
+            let read = self.read_at(&mut content, self.next);
+            self.content = content;
+            read?;
+        } else {
+            self.content.clear();
         }
-        let mut content = std::mem::take(&mut self.content);
-        content.resize(header.content_size as usize, 0);
-        let read = self.read_at(&mut content, self.next);
-        self.content = content;
-        read?;
         self.next += header.packet_size;
-        self.stream = self.metadata.streams.get(&header.stream_class_id);
+        self.stream = self.metadata.streams.get(&header.stream_class_id).cloned();
         self.cursor = Cursor::new(header.stream_class.header_size() as usize, header.begin);
+        self.header = Some(header);
+        if !wanted {
+            return Ok(Found::Unwanted);
+        }
         let gap = self
             .last_sequence
             .map_or(header.sequence, |last| header.sequence.wrapping_sub(last).wrapping_sub(1));
@@ -141,8 +294,7 @@ impl<'m> StreamReader<'m> {
         self.packets_lost = self.packets_lost.saturating_add(gap);
         self.discarded = header.discarded;
         self.last_sequence = Some(header.sequence);
-        self.header = Some(header);
-        Ok(())
+        Ok(if in_time { Found::Wanted } else { Found::Unwanted })
     }
 
     fn read_at(&self, to: &mut [u8], at: u64) -> Result<(), String> {
@@ -152,7 +304,7 @@ impl<'m> StreamReader<'m> {
     /// The next record of the current packet.
     #[inline]
     pub fn next_record(&mut self) -> Option<Record> {
-        match self.cursor.next(&self.content, &self.stream?.classes) {
+        match self.cursor.next(&self.content, &self.stream.as_ref()?.classes) {
             Ok(record) => record,
             Err(e) => {
                 let at = self.next.saturating_sub(self.header.map_or(0, |h| h.packet_size));

@@ -17,7 +17,7 @@ pub struct Metadata {
     /// Nanoseconds from the clock's zero to the epoch.
     pub clock_offset: u64,
     /// Stream classes by id.
-    pub streams: BTreeMap<u32, Stream>,
+    pub streams: BTreeMap<u32, Arc<Stream>>,
 }
 
 /// A stream class.
@@ -56,6 +56,15 @@ struct Tokens<'t> {
 /// # Errors
 /// What cannot be read, and its line.
 pub fn parse(text: &str) -> anyhow::Result<Metadata> {
+    parse_again(text, &Metadata::default())
+}
+
+/// Parses metadata that took the place of other metadata. Classes that are as they were are
+/// the same ones: what was made for them is not made again.
+///
+/// # Errors
+/// What cannot be read, and its line.
+pub fn parse_again(text: &str, before: &Metadata) -> anyhow::Result<Metadata> {
     ensure!(
         text.starts_with("/* CTF 1.8"),
         "metadata is not CTF 1.8 text (packetised metadata and CTF 2 are not read here)"
@@ -108,14 +117,18 @@ pub fn parse(text: &str) -> anyhow::Result<Metadata> {
     );
     for (id, class) in classes {
         let mine = events.remove(&id).unwrap_or_default();
+        let known = before.streams.get(&id).map(|s| &s.classes);
         // Ids are given in order: what is described has no gap.
         let list: Vec<_> = mine
             .into_iter()
             .enumerate()
             .take_while(|(n, (place, _))| n == place)
-            .map(|(_, (_, c))| c)
+            .map(|(n, (_, c))| {
+                known.and_then(|k| k.get(n)).filter(|k| **k == c).cloned().unwrap_or(c)
+            })
             .collect();
-        out.streams.insert(id, Stream { class, classes: Classes::new(list) });
+        let stream = Stream { class, classes: Classes::new(list) };
+        out.streams.insert(id, Arc::new(stream));
     }
     Ok(out)
 }
