@@ -16,7 +16,8 @@ use crate::class::ClassRegistry;
 use crate::frontend::{Geometry, Mode};
 use crate::memory::Memory;
 use crate::packet::StreamClass;
-use crate::stream::Packet;
+use crate::snapshot::{PacketView, SnapshotPlan};
+use crate::stream::{LentPacket, Packet};
 
 /// Device trouble, in words for people: what was tried, on what, and what went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -178,6 +179,15 @@ pub trait Backend: Sized + Send + 'static {
     fn takes(&self, mode: Mode) -> bool {
         let _ = mode;
         true
+    }
+    /// The bytes of a packet that is lent to a snapshot, for memory that can be read back.
+    fn view<'a>(packet: &'a LentPacket<'_, Self::Memory>) -> Option<PacketView<'a>> {
+        let _ = packet;
+        None
+    }
+    /// When its channel is to be copied without being asked by name.
+    fn snapshot_plan(&self) -> Option<SnapshotPlan> {
+        None
     }
     /// A memory of `stream.subbuf_size` bytes for this stream, ready to be written.
     ///
