@@ -8,6 +8,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -218,6 +219,17 @@ pub trait Output<M: Memory>: Send + 'static {
     async fn turn(&mut self) {}
     /// Returns when all packets taken so far are where they belong.
     async fn flush(&mut self);
+    /// Begins a new piece of the output: what it takes from here on goes there. Called with
+    /// nothing in its hands ([`Output::flush`]). `since`: outputs that share a place begin one
+    /// piece between them; one that was begun since then does. Gives where the piece is that
+    /// has ended.
+    ///
+    /// # Errors
+    /// That it has no pieces, or why a new one cannot be begun; it then goes on as it was.
+    async fn rotate(&mut self, since: Instant) -> Result<Option<String>, BackendError> {
+        let _ = since;
+        Err(BackendError::new("its backend has no pieces to rotate"))
+    }
     /// Flushes, and closes what was opened.
     ///
     /// # Errors

@@ -2,10 +2,11 @@
 //! own. The only timers of the engine are here: the switch timer (switch and drain in one
 //! turn) and the read timer (how long an idle reader sleeps at most).
 
+mod control;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ use crate::backend::{Backend, BackendError, Output};
 use crate::channel::Channel;
 use crate::frontend::Position;
 use crate::stream::{Nested, Stream};
-use crate::wake::Wake;
+
+pub use control::{Answer, Ask, Control, Done, Refused, Reply};
 
 /// Runs a future on this thread, which sleeps in between. Futures that need a runtime's
 /// timers or sockets find it if the thread has entered it.
@@ -37,33 +39,6 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Ready(out) => return out,
             Poll::Pending => thread::park(),
         }
-    }
-}
-
-/// Asks a running drain for something.
-#[derive(Clone)]
-pub struct Control {
-    wake: Arc<Wake>,
-    stop: Arc<AtomicBool>,
-    flush: Arc<AtomicBool>,
-}
-
-impl Control {
-    /// For the channel that sleeps at `wake` ([`Channel::waker`]).
-    #[must_use]
-    pub fn new(wake: Arc<Wake>) -> Self {
-        Self { wake, stop: Arc::default(), flush: Arc::default() }
-    }
-    /// Finalises the channel's streams, drains them and closes the output. Sources have
-    /// ended, or lose from here on.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.wake.wake();
-    }
-    /// Hands over what is part-filled, and losses that no packet tells yet.
-    pub fn flush(&self) {
-        self.flush.store(true, Ordering::Release);
-        self.wake.wake();
     }
 }
 
@@ -108,6 +83,9 @@ pub enum Notice {
 /// more writers than processors it is everyday.
 const WORTH_A_WORD: Duration = Duration::from_secs(1);
 
+/// How long a flush with a reply waits for records that are still being written.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A delivery that is missing.
 #[derive(Clone, Copy)]
 struct Missing {
@@ -132,14 +110,15 @@ impl<B: Backend> Channel<B> {
         // This thread never waits for itself in block mode.
         let _nested = Nested::enter();
         let _nested_twice = Nested::enter();
+        let _asks = control.until_the_end();
         let takes = self.backend.takes(self.options.plan.mode);
         let switch_timer = self.options.switch_timer.filter(|_| takes);
         let mut next_switch = switch_timer.map(|t| Instant::now() + t);
         let mut missing: Vec<Option<Missing>> = vec![None; self.streams.len()];
         let mut refill_at = Instant::now();
-        while !control.stop.load(Ordering::Acquire) {
-            if control.flush.swap(false, Ordering::AcqRel) && takes {
-                self.flush(notice, &mut refill_at);
+        while !control.is_stopped() {
+            if let Some((ask, reply)) = control.next() {
+                self.serve(ask, reply, takes, control, notice, &mut refill_at);
             }
             if let (Some(at), Some(timer)) = (next_switch, switch_timer) {
                 let now = Instant::now();
@@ -155,8 +134,7 @@ impl<B: Backend> Channel<B> {
             }
             let ticket = self.wake.prepare();
             // Everything that somebody may have woken it for.
-            let asked =
-                control.stop.load(Ordering::Acquire) || control.flush.load(Ordering::Acquire);
+            let asked = control.is_asked();
             let until_refill = self.until_refill(refill_at);
             let refill = until_refill.is_some_and(|t| t.is_zero());
             if asked || (takes && (refill || self.streams.iter().any(Stream::has_packet))) {
@@ -222,6 +200,79 @@ impl<B: Backend> Channel<B> {
                 return;
             }
             thread::sleep(refill_at.saturating_duration_since(now));
+        }
+    }
+
+    /// Does what somebody asks for, and says so.
+    fn serve(
+        &mut self,
+        ask: Ask,
+        reply: Reply,
+        takes: bool,
+        control: &Control,
+        notice: &mut dyn FnMut(Notice),
+        refill_at: &mut Instant,
+    ) {
+        match ask {
+            // Where nothing is taken all is where it belongs.
+            Ask::Flush if !takes => reply.tell(Ok(Done::Flushed)),
+            Ask::Flush if reply.is_nobody() => self.flush(notice, refill_at),
+            Ask::Flush => {
+                // All that was asked before it begins is done when it is.
+                let others = control.more_flushes();
+                let result = self.flush_all(control, notice, refill_at);
+                let again = |r: &Result<(), Refused>| match r {
+                    Ok(()) => Ok(Done::Flushed),
+                    Err(Refused::Behind { stream }) => Err(Refused::Behind { stream: *stream }),
+                    Err(Refused::Failed { packets }) => Err(Refused::Failed { packets: *packets }),
+                    Err(_) => Err(Refused::Ended),
+                };
+                for other in others {
+                    other.tell(again(&result));
+                }
+                reply.tell(result.map(|()| Done::Flushed));
+            }
+            Ask::Rotate { since } => {
+                // What cannot be taken now goes into the new piece: nothing is waited for.
+                if takes {
+                    self.flush(notice, refill_at);
+                }
+                let result = block_on(self.output.rotate(since));
+                reply.tell(result.map(Done::Rotated).map_err(Refused::from));
+            }
+        }
+    }
+
+    /// A flush that knows whether everything recorded before it is where it belongs; waits a
+    /// while for records that are still being written.
+    fn flush_all(
+        &mut self,
+        control: &Control,
+        notice: &mut dyn FnMut(Notice),
+        refill_at: &mut Instant,
+    ) -> Result<(), Refused> {
+        let failed = |this: &Self| this.streams.iter().map(|s| s.books().failed).sum::<u64>();
+        let before = failed(self);
+        // Before the switch: what is reserved later may be in a sub-buffer that stays open.
+        let marks: Vec<Position> = self.streams.iter().map(Stream::mark).collect();
+        let deadline = Instant::now() + PATIENCE;
+        self.flush(notice, refill_at);
+        let stream = loop {
+            let behind = self.streams.iter().zip(&marks).find(|(s, mark)| !s.is_past(**mark));
+            let Some((behind, _)) = behind else { break None };
+            if control.is_stopped() {
+                return Err(Refused::Ended);
+            }
+            if Instant::now() >= deadline {
+                break Some(behind.info().id);
+            }
+            thread::sleep(Duration::from_millis(1));
+            self.drain(notice, refill_at, None);
+        };
+        match (stream, failed(self) - before) {
+            (Some(stream), _) => Err(Refused::Behind { stream }),
+            (None, 0) => Ok(()),
+            (None, packets) => Err(Refused::Failed { packets }),
         }
     }
 
