@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::backend::{Backend, BackendError, Output};
 use crate::channel::Channel;
 use crate::frontend::Position;
+use crate::snapshot::SnapshotTo;
 use crate::stream::{Nested, Stream};
 
 pub use control::{Answer, Ask, Control, Done, Refused, Reply};
@@ -146,7 +147,7 @@ impl<B: Backend> Channel<B> {
             let at_most = [until_switch, until_refill, idle].into_iter().flatten().min();
             self.wake.sleep(ticket, at_most);
         }
-        self.finish(takes, stop_timeout, notice, &mut refill_at)
+        self.finish(takes, stop_timeout, control, notice, &mut refill_at)
     }
 
     /// How long until memory is asked for; `None`: none is missing.
@@ -240,6 +241,26 @@ impl<B: Backend> Channel<B> {
                 let result = block_on(self.output.rotate(since));
                 reply.tell(result.map(Done::Rotated).map_err(Refused::from));
             }
+            Ask::Snapshot { to, at_the_end: true } => self.last_snapshots.push((to, reply)),
+            Ask::Snapshot { to, at_the_end: false } => self.snapshot_for(&*to, reply),
+        }
+    }
+
+    fn snapshot_for(&mut self, to: &dyn SnapshotTo, reply: Reply) {
+        let result = self.snapshot(to);
+        reply.tell(result.map(Done::Snapped).map_err(Refused::from));
+    }
+
+    /// Snapshots of all that is left when the channel ends: those that were to wait for it, and
+    /// those that came too late to be made before.
+    fn last_snapshots(&mut self, control: &Control) {
+        for (to, reply) in std::mem::take(&mut self.last_snapshots) {
+            self.snapshot_for(&*to, reply);
+        }
+        while let Some((ask, reply)) = control.next() {
+            if let Ask::Snapshot { to, .. } = ask {
+                self.snapshot_for(&*to, reply);
+            }
         }
     }
 
@@ -313,6 +334,7 @@ impl<B: Backend> Channel<B> {
         mut self,
         takes: bool,
         stop_timeout: Duration,
+        control: &Control,
         notice: &mut dyn FnMut(Notice),
         refill_at: &mut Instant,
     ) -> Result<(), BackendError> {
@@ -354,6 +376,8 @@ impl<B: Backend> Channel<B> {
             // What was written is known only now.
             block_on(self.output.flush());
             self.last_words(notice, refill_at, deadline);
+        } else {
+            self.last_snapshots(control);
         }
         block_on(self.output.flush());
         block_on(self.output.close())

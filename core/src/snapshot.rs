@@ -31,7 +31,7 @@ pub struct PacketView<'a> {
 }
 
 /// Where a snapshot goes. Several channels may write into it at the same time.
-pub trait SnapshotTo: Send + Sync {
+pub trait SnapshotTo: std::fmt::Debug + Send + Sync {
     /// Begins a stream: called once for each that has a packet.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::backend::BackendError;
+use crate::snapshot::{Snapped, SnapshotTo};
 use crate::wake::Wake;
 
 /// What a drain can be asked for.
@@ -24,6 +25,13 @@ pub enum Ask {
         /// one that was begun since then does.
         since: Instant,
     },
+    /// A copy of what the streams hold; nothing is taken.
+    Snapshot {
+        /// Where it goes.
+        to: Arc<dyn SnapshotTo>,
+        /// Not now, but when the channel ends and before its rings go.
+        at_the_end: bool,
+    },
 }
 
 /// What was done.
@@ -34,6 +42,8 @@ pub enum Done {
     Flushed,
     /// A new piece has begun; where the one that ended is, if it is anywhere.
     Rotated(Option<String>),
+    /// What was copied.
+    Snapped(Snapped),
 }
 
 /// Why it was not, or not wholly.
