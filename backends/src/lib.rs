@@ -4,6 +4,8 @@
 pub mod file;
 mod heap;
 pub mod pages;
+pub mod snapshot;
+mod trace;
 pub mod units;
 
 pub use heap::{Heap, HeapMemory};

@@ -4,24 +4,22 @@
 //! whoever opens the trace at any moment can read every packet in it.
 
 use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rbpipe_core::backend::{BackendError, ChannelPlan, Context, Identity};
-use rbpipe_core::class::ClassRegistry;
-use rbpipe_core::metadata::{self, StreamDescription, TraceDescription};
 use rbpipe_core::packet::{MAGIC, StreamClass};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 
+use crate::trace::{METADATA, Member, TEMPORARY, Trace};
+
 /// What the metadata of every trace that rbpipe writes has in its `env` block.
 const OURS: &str = "tracer_name = \"rbpipe\"";
-const METADATA: &str = "metadata";
-const TEMPORARY: &str = ".metadata.new";
 
 /// No metadata of ours is larger: some hundred thousand event classes.
 const LARGEST: u64 = 64 << 20;
@@ -37,9 +35,7 @@ pub(super) struct Directory {
     path: PathBuf,
     /// The path as it was first written in the configuration.
     shown: PathBuf,
-    uuid: [u8; 16],
-    name: String,
-    clock_offset: u64,
+    trace: Trace,
     state: Mutex<State>,
 }
 
@@ -59,16 +55,10 @@ struct State {
     overwrite: bool,
     /// What was in it is gone, and it has metadata of ours.
     begun: bool,
-    channels: Vec<Member>,
+    /// With the stream classes that have a packet, by [`StreamClass::number`].
+    channels: Vec<(Member, [bool; 3])>,
     /// Of the metadata on disk: each channel's classes and stream classes.
     written: Option<Vec<(usize, [bool; 3])>>,
-}
-
-struct Member {
-    name: String,
-    classes: Arc<ClassRegistry>,
-    /// Stream classes that have a packet, by [`StreamClass::number`].
-    used: [bool; 3],
 }
 
 /// Makes the directory if there is none. Gives its one name, however `path` is written.
@@ -96,19 +86,9 @@ impl Directory {
         context: &Context,
     ) -> Result<Self, BackendError> {
         let lock = lock(path)?;
-        let mut uuid = [0; 16];
-        random(&mut uuid).map_err(|e| BackendError::io("no random bytes for a uuid", e))?;
-        uuid[6] = uuid[6] & 0x0f | 0x40; // RFC 4122, version 4
-        uuid[8] = uuid[8] & 0x3f | 0x80;
         let state = State { id: identity(path), lock, overwrite: true, ..State::default() };
-        Ok(Self {
-            path: path.to_owned(),
-            shown,
-            uuid,
-            name: context.pipeline.clone(),
-            clock_offset: context.clock_offset,
-            state: Mutex::new(state),
-        })
+        let trace = Trace::new(context)?;
+        Ok(Self { path: path.to_owned(), shown, trace, state: Mutex::new(state) })
     }
 
     /// Whether a channel may write into it: it is empty, or, with `overwrite`, holds a trace
@@ -158,17 +138,8 @@ impl Directory {
     /// and streams.
     pub(super) fn join(&self, plan: &ChannelPlan) -> Identity {
         let mut state = self.state();
-        let place = state.channels.len() as u32;
-        state.channels.push(Member {
-            name: plan.name.clone(),
-            classes: Arc::clone(&plan.classes),
-            used: [false; 3],
-        });
-        Identity {
-            uuid: self.uuid,
-            first_stream_class: place * StreamClass::ALL.len() as u32,
-            first_stream: u64::from(place) << 32,
-        }
+        state.channels.push((plan.into(), [false; 3]));
+        self.trace.identity(state.channels.len() - 1)
     }
 
     /// Brings the metadata on disk up to what packets of this stream class of this channel
@@ -176,11 +147,11 @@ impl Directory {
     pub(super) fn describe(&self, identity: Identity, class: StreamClass) -> io::Result<()> {
         let mut state = self.state();
         let place = identity.first_stream_class as usize / StreamClass::ALL.len();
-        if let Some(member) = state.channels.get_mut(place) {
-            member.used[class.number() as usize] = true;
+        if let Some((_, used)) = state.channels.get_mut(place) {
+            used[class.number() as usize] = true;
         }
         let wanted: Vec<(usize, [bool; 3])> =
-            state.channels.iter().map(|m| (m.classes.len(), m.used)).collect();
+            state.channels.iter().map(|(m, used)| (m.classes.len(), *used)).collect();
         let is = |m: &(usize, [bool; 3])| {
             wanted.get(place).is_some_and(|w| m.0 >= w.0 && m.1[class.number() as usize])
         };
@@ -191,35 +162,10 @@ impl Directory {
     }
 
     fn update(&self, state: &mut State, wanted: &[(usize, [bool; 3])]) -> io::Result<()> {
-        let mut streams = Vec::new();
-        for (place, member) in state.channels.iter().enumerate() {
-            let classes = member.classes.all();
-            for class in StreamClass::ALL.into_iter().filter(|c| member.used[c.number() as usize]) {
-                streams.push(StreamDescription {
-                    id: (place * StreamClass::ALL.len()) as u32 + class.number(),
-                    class,
-                    channel: member.name.clone(),
-                    classes: classes.clone(),
-                });
-            }
-        }
-        let text = metadata::write(&TraceDescription {
-            uuid: self.uuid,
-            name: self.name.clone(),
-            hostname: hostname(),
-            clock_offset: self.clock_offset,
-            streams,
-        });
-        let temporary = self.path.join(TEMPORARY);
-        let result = fs::File::create(&temporary)
-            .and_then(|mut f| f.write_all(text.as_bytes()))
-            .and_then(|()| fs::rename(&temporary, self.path.join(METADATA)));
-        if result.is_err() {
-            let _ = fs::remove_file(&temporary);
-        } else {
-            state.written = Some(wanted.to_vec());
-        }
-        result
+        let channels = state.channels.iter().map(|(member, used)| (member, *used));
+        self.trace.describe(&self.path, channels)?;
+        state.written = Some(wanted.to_vec());
+        Ok(())
     }
 
     /// Makes sure that `path` still is the directory that was made, with its metadata; if
@@ -264,7 +210,7 @@ impl Directory {
             state.generation += 1;
         }
         let wanted: Vec<(usize, [bool; 3])> =
-            state.channels.iter().map(|m| (m.classes.len(), m.used)).collect();
+            state.channels.iter().map(|(m, used)| (m.classes.len(), *used)).collect();
         self.update(state, &wanted)?;
         let what = if moved { "" } else { "its metadata " };
         tracing::warn!(
@@ -303,14 +249,6 @@ fn settle(state: &mut State) {
 fn identity(path: &Path) -> Option<(u64, u64)> {
     let found = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?;
     Some((found.dev(), found.ino()))
-}
-
-fn random(bytes: &mut [u8]) -> io::Result<()> {
-    fs::File::open("/dev/urandom")?.read_exact(bytes)
-}
-
-fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// What is in `path`, if all of it may be removed; or why not.
