@@ -9,7 +9,7 @@
 //! cut back to the last whole packet, counted and said, and the next packet is tried.
 
 mod directory;
-mod stream_file;
+pub(crate) mod stream_file;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -15,11 +15,12 @@ const FIRST_STEP: u64 = 1 << 20;
 const LAST_STEP: u64 = 64 << 20;
 
 /// A stream file, open.
-pub(super) struct StreamFile {
+pub(crate) struct StreamFile {
     file: File,
     path: PathBuf,
-    /// End of the last whole packet.
+    /// End of the last whole packet, and of the first one, which is the file's own.
     end: u64,
+    begin: u64,
     allocated: u64,
     step: u64,
     /// The file system has no fallocate, or no room for it: not asked again.
@@ -35,7 +36,7 @@ impl StreamFile {
     /// stream's start, so that losses before the first data packet are told in full.
     /// `first`: when the first data packet begins; records that bring their own time may be
     /// older than the stream that they come into.
-    pub(super) fn create(
+    pub(crate) fn create(
         directory: &Path,
         generation: u64,
         channel: &str,
@@ -48,6 +49,7 @@ impl StreamFile {
             file,
             path,
             end: 0,
+            begin: 0,
             allocated: 0,
             step: FIRST_STEP,
             plain: false,
@@ -74,7 +76,10 @@ impl StreamFile {
         packet[..size as usize].copy_from_slice(&header[..size as usize]);
         let packet = &packet[..packet_size(size) as usize];
         match this.append(&[packet]) {
-            (1, _) => Ok(this),
+            (1, _) => {
+                this.begin = this.end;
+                Ok(this)
+            }
             (_, error) => {
                 // No file without its beginning: made anew when there is room.
                 let _ = std::fs::remove_file(&this.path);
@@ -109,7 +114,7 @@ impl StreamFile {
 
     /// Writes packets at the end, in one call where the system takes them so. Gives how
     /// many are in the file; the rest is cut off again, and the reason given.
-    pub(super) fn append(&mut self, packets: &[&[u8]]) -> (usize, Option<io::Error>) {
+    pub(crate) fn append(&mut self, packets: &[&[u8]]) -> (usize, Option<io::Error>) {
         let total: u64 = packets.iter().map(|p| p.len() as u64).sum();
         self.allocate(total);
         self.dirty = true;
@@ -171,6 +176,24 @@ impl StreamFile {
         }
     }
 
+    /// Forgets all packets but the file's own first one; their room is used again.
+    pub(crate) fn begin_again(&mut self) {
+        self.allocated = self.allocated.max(self.end);
+        self.end = self.begin;
+    }
+
+    /// Makes room for a packet that somebody else writes: into this file, at this place.
+    pub(crate) fn make_room(&mut self, len: u64) -> (&File, u64) {
+        self.allocate(len);
+        self.dirty = true;
+        (&self.file, self.end)
+    }
+
+    /// That packet is there.
+    pub(crate) fn grew(&mut self, len: u64) {
+        self.end += len;
+    }
+
     /// Forces what was written to the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.dirty = false;
@@ -178,7 +201,7 @@ impl StreamFile {
     }
 
     /// Gives back room that was allocated ahead.
-    pub(super) fn close(&mut self) -> io::Result<()> {
+    pub(crate) fn close(&mut self) -> io::Result<()> {
         if self.is_gone() {
             // To its end it would be filled with zeros, which nobody can read.
             return Err(io::Error::other("it was removed or cut just before the end"));
