@@ -17,6 +17,7 @@ pub mod fuzz;
 mod read;
 mod recover;
 mod report;
+mod snapshots;
 mod sources;
 mod status;
 mod walk;

@@ -16,9 +16,11 @@ use rbpipe_core::backend::{Backend, Context, Visit};
 use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Prepared, Writer};
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
+use rbpipe_core::snapshot::SnapshotPlan;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ChannelConfig, PipelineConfig, SourceConfig};
+use crate::snapshots::{Recorder, Recorders};
 use crate::sources::{self, Channels, Counts, Source, Stop, VisitSource};
 use crate::status::{StatusLine, count, say};
 
@@ -36,6 +38,8 @@ pub struct Running {
     pub look_with: Vec<String>,
     writer: Writer,
     control: Control,
+    /// It keeps its records.
+    recorder: Option<Recorder>,
     drain: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
@@ -98,7 +102,7 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         let _runtime = runtime.enter();
         Asked::listen().context("cannot listen for signals")?
     };
-    let context = Context::new(config.name.clone());
+    let context = Arc::new(Context::new(config.name.clone()));
     let mut opened = Vec::new();
     for channel in config.channels {
         let name = channel.options.plan.name.clone();
@@ -112,6 +116,12 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         channels.push(start().with_context(|| format!("channel {name}"))?);
     }
     asked.check()?;
+    let recorders = channels.iter().filter_map(|c| c.recorder.clone()).collect();
+    let recorders = Recorders::new(context, recorders);
+    if recorders.listen() {
+        let _runtime = runtime.enter();
+        at_signal(recorders.clone()).context("cannot listen for SIGUSR1")?;
+    }
     // Its time runs from here: opening (a ring that is mapped in, a slow device) is not in it.
     let begin = Instant::now();
     let stop = Stop::default();
@@ -123,7 +133,8 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         .collect::<anyhow::Result<_>>()?;
     let end = config.duration.map(|d| begin + d);
     runtime.block_on(wait(&asked, &channels, &sources, end, &ended));
-    let mut ended = finish(config.name, begin, channels, sources, &stop, config.stop_timeout);
+    let parts = (channels, sources, recorders);
+    let mut ended = finish(config.name, begin, parts, &stop, config.stop_timeout);
     ended._runtime = Some(runtime);
     Ok(ended)
 }
@@ -166,9 +177,10 @@ impl Open<'_> {
         let options = channel.options;
         let backend = B::open(config, &options.plan, self.context)?;
         let look_with = backend.look_with();
+        let plan = (!backend.takes(options.plan.mode)).then(|| backend.snapshot_plan()).flatten();
         let prepared = Channel::prepare(options.clone(), backend)?;
         let (stop_timeout, runtime) = (self.stop_timeout, self.runtime.clone());
-        Ok(Box::new(move || begin(prepared, &options, look_with, stop_timeout, runtime)))
+        Ok(Box::new(move || begin(prepared, &options, (look_with, plan), stop_timeout, runtime)))
     }
 }
 
@@ -176,7 +188,7 @@ impl Open<'_> {
 fn begin<B: Backend>(
     prepared: Prepared<B>,
     options: &ChannelOptions,
-    look_with: Vec<String>,
+    (look_with, plan): (Vec<String>, Option<SnapshotPlan>),
     stop_timeout: Duration,
     runtime: tokio::runtime::Handle,
 ) -> anyhow::Result<Running> {
@@ -199,7 +211,9 @@ fn begin<B: Backend>(
         })
         .context("cannot start a thread")?;
     let drain = Some(drain);
-    Ok(Running { name, backend: B::TYPE, mode, monitor, look_with, writer, control, drain })
+    let backend = B::TYPE;
+    let recorder = plan.map(|plan| Recorder { name: name.clone(), control: control.clone(), plan });
+    Ok(Running { name, backend, mode, monitor, look_with, writer, control, recorder, drain })
 }
 
 fn own<T: Any>(config: Box<dyn Any + Send>) -> anyhow::Result<T> {
@@ -341,19 +355,33 @@ impl Asked {
     }
 }
 
+/// Takes the snapshots that SIGUSR1 asks for, one after the other.
+fn at_signal(recorders: Recorders) -> std::io::Result<()> {
+    let mut usr1 = signal(SignalKind::user_defined1())?;
+    tokio::spawn(async move {
+        while usr1.recv().await.is_some() {
+            let recorders = recorders.clone();
+            // It waits for the channels; the runtime has other things to do.
+            let _ = tokio::task::spawn_blocking(move || recorders.at_signal()).await;
+        }
+    });
+    Ok(())
+}
+
 // --- the end ------------------------------------------------------------------------
 
 fn finish(
     name: String,
     begin: Instant,
-    mut channels: Vec<Running>,
-    mut sources: Vec<RunningSource>,
+    (mut channels, mut sources, recorders): (Vec<Running>, Vec<RunningSource>, Recorders),
     stop: &Stop,
     stop_timeout: Duration,
 ) -> Ended {
     let (mut failed, mut errors) = (false, Vec::new());
     stop.stop();
     wait_for(&sources, stop_timeout);
+    // Before they are told: they make them when all records are in their rings.
+    let snapshots = recorders.at_the_end();
     for c in &channels {
         c.control.stop();
     }
@@ -371,6 +399,7 @@ fn finish(
     for c in &mut channels {
         errors.extend(join(c.drain.take()).err());
     }
+    errors.extend(snapshots.finish());
     for c in &channels {
         let packets: u64 = c.monitor.streams().iter().map(|s| s.books.failed).sum();
         if packets > 0 {

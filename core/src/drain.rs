@@ -242,12 +242,14 @@ impl<B: Backend> Channel<B> {
                 reply.tell(result.map(Done::Rotated).map_err(Refused::from));
             }
             Ask::Snapshot { to, at_the_end: true } => self.last_snapshots.push((to, reply)),
-            Ask::Snapshot { to, at_the_end: false } => self.snapshot_for(&*to, reply),
+            Ask::Snapshot { to, at_the_end: false } => self.snapshot_for(to, reply),
         }
     }
 
-    fn snapshot_for(&mut self, to: &dyn SnapshotTo, reply: Reply) {
-        let result = self.snapshot(to);
+    fn snapshot_for(&mut self, to: Arc<dyn SnapshotTo>, reply: Reply) {
+        let result = self.snapshot(&*to);
+        // Who is told has it to himself.
+        drop(to);
         reply.tell(result.map(Done::Snapped).map_err(Refused::from));
     }
 
@@ -255,11 +257,11 @@ impl<B: Backend> Channel<B> {
     /// those that came too late to be made before.
     fn last_snapshots(&mut self, control: &Control) {
         for (to, reply) in std::mem::take(&mut self.last_snapshots) {
-            self.snapshot_for(&*to, reply);
+            self.snapshot_for(to, reply);
         }
         while let Some((ask, reply)) = control.next() {
             if let Ask::Snapshot { to, .. } = ask {
-                self.snapshot_for(&*to, reply);
+                self.snapshot_for(to, reply);
             }
         }
     }
