@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{anyhow, bail, ensure};
 use rbpipe_backends::snapshot::{By, Place, Snapshot};
-use rbpipe_backends::units::Size;
 use rbpipe_core::backend::Context;
 use rbpipe_core::drain::{Answer, Ask, Control, Done, Refused};
 use rbpipe_core::snapshot::{Snapped, SnapshotPlan};
 
-use crate::status::count;
+use crate::status::{count, short};
 
 /// A channel that keeps its records.
 #[derive(Clone)]
@@ -79,12 +78,12 @@ impl fmt::Display for Taken {
         let seconds = s.to.saturating_sub(s.from) as f64 / 1e9;
         write!(
             f,
-            "{}: {}, {}, {}, {}, {seconds:.3} s of records, taken in {:.1} ms",
+            "{}: {}, {}, {}, {}B, {seconds:.3} s of records, taken in {:.1} ms",
             self.path.display(),
             count(s.streams, "stream"),
             count(s.packets, "packet"),
             count(s.events, "event"),
-            Size(s.bytes),
+            short(s.bytes as f64),
             self.took.as_secs_f64() * 1e3
         )?;
         if s.outrun > 0 {
