@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
-use rbpipe_core::backend::{Backend, Context, Visit};
+use rbpipe_core::backend::{AtTheEnd, Backend, Context, Visit};
 use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Prepared, Writer};
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
@@ -34,6 +34,8 @@ pub struct Running {
     pub monitor: Monitor,
     /// Commands that show what was recorded.
     pub look_with: Vec<String>,
+    /// What else there is to say of where it is.
+    pub at_the_end: Option<AtTheEnd>,
     writer: Writer,
     control: Control,
     drain: Option<JoinHandle<anyhow::Result<()>>>,
@@ -165,10 +167,10 @@ impl Open<'_> {
         let config = own::<B::Config>(channel.config)?;
         let options = channel.options;
         let backend = B::open(config, &options.plan, self.context)?;
-        let look_with = backend.look_with();
+        let shows = (backend.look_with(), backend.at_the_end());
         let prepared = Channel::prepare(options.clone(), backend)?;
         let (stop_timeout, runtime) = (self.stop_timeout, self.runtime.clone());
-        Ok(Box::new(move || begin(prepared, &options, look_with, stop_timeout, runtime)))
+        Ok(Box::new(move || begin(prepared, &options, shows, stop_timeout, runtime)))
     }
 }
 
@@ -176,7 +178,7 @@ impl Open<'_> {
 fn begin<B: Backend>(
     prepared: Prepared<B>,
     options: &ChannelOptions,
-    look_with: Vec<String>,
+    (look_with, at_the_end): (Vec<String>, Option<AtTheEnd>),
     stop_timeout: Duration,
     runtime: tokio::runtime::Handle,
 ) -> anyhow::Result<Running> {
@@ -199,7 +201,8 @@ fn begin<B: Backend>(
         })
         .context("cannot start a thread")?;
     let drain = Some(drain);
-    Ok(Running { name, backend: B::TYPE, mode, monitor, look_with, writer, control, drain })
+    let backend = B::TYPE;
+    Ok(Running { name, backend, mode, monitor, look_with, at_the_end, writer, control, drain })
 }
 
 fn own<T: Any>(config: Box<dyn Any + Send>) -> anyhow::Result<T> {

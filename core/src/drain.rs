@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, BackendError, Output};
+use crate::backend::{Backend, BackendError, Output, Rotate};
 use crate::channel::Channel;
 use crate::frontend::Position;
 use crate::stream::{Nested, Stream};
@@ -129,6 +129,11 @@ impl<B: Backend> Channel<B> {
                     next_switch = Some((at + timer).max(now));
                 }
             }
+            if takes && self.output.rotate_at().is_some_and(|at| at <= Instant::now()) {
+                self.flush(notice, &mut refill_at);
+                // What goes wrong the output says itself.
+                let _ = block_on(self.output.rotate(Rotate::Due));
+            }
             if takes && self.take_all(notice, &mut refill_at) > 0 {
                 continue;
             }
@@ -143,7 +148,11 @@ impl<B: Backend> Channel<B> {
             }
             let until_switch = next_switch.map(|at| at.saturating_duration_since(Instant::now()));
             let idle = if takes { self.options.read_timer } else { None };
-            let at_most = [until_switch, until_refill, idle].into_iter().flatten().min();
+            let until_rotation = self.output.rotate_at().filter(|_| takes);
+            let until_rotation =
+                until_rotation.map(|at| at.saturating_duration_since(Instant::now()));
+            let at_most =
+                [until_switch, until_refill, until_rotation, idle].into_iter().flatten().min();
             self.wake.sleep(ticket, at_most);
         }
         self.finish(takes, stop_timeout, notice, &mut refill_at)
@@ -237,7 +246,7 @@ impl<B: Backend> Channel<B> {
                 if takes {
                     self.flush(notice, refill_at);
                 }
-                let result = block_on(self.output.rotate(since));
+                let result = block_on(self.output.rotate(Rotate::Asked { since }));
                 reply.tell(result.map(Done::Rotated).map_err(Refused::from));
             }
         }
