@@ -24,12 +24,13 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::file::stream_file::StreamFile;
-use crate::trace::{Member, Trace};
+use crate::trace::{self, Member, Trace, new_uuid};
 use splice::Pipe;
 
 /// The channels of a pipeline that keep their records: one trace.
 pub(crate) struct Recorders {
     trace: Trace,
+    uuid: [u8; 16],
     members: Mutex<Vec<Arc<Member>>>,
 }
 
@@ -37,7 +38,7 @@ impl Recorders {
     /// Those of this pipeline.
     pub(crate) fn of(context: &Context) -> Result<Arc<Self>, BackendError> {
         context.shared("snapshots", || {
-            Ok(Self { trace: Trace::new(context)?, members: Mutex::default() })
+            Ok(Self { trace: Trace::new(context), uuid: new_uuid()?, members: Mutex::default() })
         })
     }
 
@@ -45,7 +46,7 @@ impl Recorders {
     pub(crate) fn join(&self, plan: &ChannelPlan) -> Identity {
         let mut members = lock(&self.members);
         members.push(Arc::new(plan.into()));
-        self.trace.identity(members.len() - 1)
+        trace::identity(self.uuid, members.len() - 1)
     }
 }
 
@@ -141,7 +142,7 @@ impl Snapshot {
         let channels = self.members.iter().map(|m| &**m).zip(used);
         self.recorders
             .trace
-            .describe(temporary, channels)
+            .describe(temporary, self.recorders.uuid, channels)
             .map_err(|e| BackendError::io(format!("{shown}: cannot write metadata"), e))?;
         let path = match &self.place {
             Place::Exactly(path) => {
@@ -243,7 +244,7 @@ impl SnapshotTo for Snapshot {
 
 impl Snapshot {
     fn uuid(&self) -> [u8; 16] {
-        self.recorders.trace.uuid
+        self.recorders.uuid
     }
 }
 
@@ -278,13 +279,16 @@ impl SnapshotStream for Stream<'_> {
         let mut file = match (self.file.take(), &self.snapshot.temporary) {
             (Some(file), _) => file,
             (None, Some(directory)) => {
-                StreamFile::create(directory, 0, &self.channel, &self.info, facts.begin)
+                let (info, uuid) = (&self.info, self.snapshot.uuid());
+                // Records that bring their own time may be older than their stream.
+                let start = info.start.min(facts.begin);
+                StreamFile::create(directory, 0, &self.channel, info, uuid, start)
                     .map_err(|e| self.failed(e))?
             }
             (None, None) => return Err(self.failed(ErrorKind::NotFound.into())),
         };
         let written = match (&self.pipe, packet.file) {
-            (None, _) => match file.append(&[packet.bytes]) {
+            (None, _) => match file.append(&[[packet.bytes, &[]]]) {
                 (1, _) => Ok(()),
                 (_, error) => Err(error.unwrap_or_else(|| ErrorKind::WriteZero.into())),
             },

@@ -17,9 +17,8 @@ pub(crate) const METADATA: &str = "metadata";
 /// The name that it is written under.
 pub(crate) const TEMPORARY: &str = ".metadata.new";
 
-/// Who a trace is.
+/// What a trace says of where it comes from.
 pub(crate) struct Trace {
-    pub(crate) uuid: [u8; 16],
     name: String,
     clock_offset: u64,
 }
@@ -32,26 +31,8 @@ pub(crate) struct Member {
 
 impl Trace {
     /// One that belongs to this pipeline.
-    ///
-    /// # Errors
-    /// The system has no random bytes.
-    pub(crate) fn new(context: &Context) -> Result<Self, BackendError> {
-        let mut uuid = [0; 16];
-        fs::File::open("/dev/urandom")
-            .and_then(|mut f| f.read_exact(&mut uuid))
-            .map_err(|e| BackendError::io("no random bytes for a uuid", e))?;
-        uuid[6] = uuid[6] & 0x0f | 0x40; // RFC 4122, version 4
-        uuid[8] = uuid[8] & 0x3f | 0x80;
-        Ok(Self { uuid, name: context.pipeline.clone(), clock_offset: context.clock_offset })
-    }
-
-    /// Who the channel at `place` is in it: ids of its own for its stream classes and streams.
-    pub(crate) fn identity(&self, place: usize) -> Identity {
-        Identity {
-            uuid: self.uuid,
-            first_stream_class: (place * StreamClass::ALL.len()) as u32,
-            first_stream: (place as u64) << 32,
-        }
+    pub(crate) fn new(context: &Context) -> Self {
+        Self { name: context.pipeline.clone(), clock_offset: context.clock_offset }
     }
 
     /// Writes the description of these channels, each with the stream classes that it has
@@ -62,6 +43,7 @@ impl Trace {
     pub(crate) fn describe<'a>(
         &self,
         directory: &Path,
+        uuid: [u8; 16],
         channels: impl Iterator<Item = (&'a Member, [bool; 3])>,
     ) -> io::Result<()> {
         let mut streams = Vec::new();
@@ -69,7 +51,7 @@ impl Trace {
             let classes = member.classes.all();
             for class in StreamClass::ALL.into_iter().filter(|c| used[c.number() as usize]) {
                 streams.push(StreamDescription {
-                    id: self.identity(place).first_stream_class + class.number(),
+                    id: identity(uuid, place).first_stream_class + class.number(),
                     class,
                     channel: member.name.clone(),
                     classes: classes.clone(),
@@ -77,7 +59,7 @@ impl Trace {
             }
         }
         let text = metadata::write(&TraceDescription {
-            uuid: self.uuid,
+            uuid,
             name: self.name.clone(),
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             clock_offset: self.clock_offset,
@@ -92,6 +74,29 @@ impl Trace {
         }
         result
     }
+}
+
+/// Who the channel at `place` is in a trace: ids of its own for its stream classes and streams.
+pub(crate) fn identity(uuid: [u8; 16], place: usize) -> Identity {
+    Identity {
+        uuid,
+        first_stream_class: (place * StreamClass::ALL.len()) as u32,
+        first_stream: (place as u64) << 32,
+    }
+}
+
+/// A name that no other trace has.
+///
+/// # Errors
+/// The system has no random bytes.
+pub(crate) fn new_uuid() -> Result<[u8; 16], BackendError> {
+    let mut uuid = [0; 16];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut uuid))
+        .map_err(|e| BackendError::io("no random bytes for a uuid", e))?;
+    uuid[6] = uuid[6] & 0x0f | 0x40; // RFC 4122, version 4
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    Ok(uuid)
 }
 
 impl From<&ChannelPlan> for Member {

@@ -99,7 +99,7 @@ pub fn sum(streams: &[StreamReport]) -> StreamBooks {
 pub fn summary(ended: &Ended) -> String {
     let mut out = format!("rbpipe: {:.1} s\n", ended.seconds);
     // Writing to a String cannot fail.
-    let mut looks: Vec<&str> = Vec::new();
+    let (mut looks, mut ends): (Vec<&str>, Vec<String>) = (Vec::new(), Vec::new());
     for c in &ended.channels {
         let b = sum(&c.monitor.streams());
         let _ = write!(
@@ -131,6 +131,15 @@ pub fn summary(ended: &Ended) -> String {
         for l in &c.look_with {
             if !looks.contains(&l.as_str()) {
                 looks.push(l);
+            }
+        }
+    }
+    for c in &ended.channels {
+        for line in c.at_the_end.iter().flat_map(|lines| lines()) {
+            // Channels that share a place say the same of it.
+            if !ends.contains(&line) {
+                let _ = writeln!(out, "  {line}");
+                ends.push(line);
             }
         }
     }

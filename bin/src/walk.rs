@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
-use rbpipe_core::backend::{Backend, Context, Visit};
+use rbpipe_core::backend::{AtTheEnd, Backend, Context, Visit};
 use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Prepared, Writer};
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
@@ -36,6 +36,8 @@ pub struct Running {
     pub monitor: Monitor,
     /// Commands that show what was recorded.
     pub look_with: Vec<String>,
+    /// What else there is to say of where it is.
+    pub at_the_end: Option<AtTheEnd>,
     writer: Writer,
     control: Control,
     /// It keeps its records.
@@ -176,19 +178,22 @@ impl Open<'_> {
         let config = own::<B::Config>(channel.config)?;
         let options = channel.options;
         let backend = B::open(config, &options.plan, self.context)?;
-        let look_with = backend.look_with();
         let plan = (!backend.takes(options.plan.mode)).then(|| backend.snapshot_plan()).flatten();
+        let shows = (backend.look_with(), backend.at_the_end(), plan);
         let prepared = Channel::prepare(options.clone(), backend)?;
         let (stop_timeout, runtime) = (self.stop_timeout, self.runtime.clone());
-        Ok(Box::new(move || begin(prepared, &options, (look_with, plan), stop_timeout, runtime)))
+        Ok(Box::new(move || begin(prepared, &options, shows, stop_timeout, runtime)))
     }
 }
+
+/// What a backend says of itself: see [`Running`].
+type Shows = (Vec<String>, Option<AtTheEnd>, Option<SnapshotPlan>);
 
 /// Makes the channel's output, and starts its drain.
 fn begin<B: Backend>(
     prepared: Prepared<B>,
     options: &ChannelOptions,
-    (look_with, plan): (Vec<String>, Option<SnapshotPlan>),
+    (look_with, at_the_end, plan): Shows,
     stop_timeout: Duration,
     runtime: tokio::runtime::Handle,
 ) -> anyhow::Result<Running> {
@@ -213,7 +218,18 @@ fn begin<B: Backend>(
     let drain = Some(drain);
     let backend = B::TYPE;
     let recorder = plan.map(|plan| Recorder { name: name.clone(), control: control.clone(), plan });
-    Ok(Running { name, backend, mode, monitor, look_with, writer, control, recorder, drain })
+    Ok(Running {
+        name,
+        backend,
+        mode,
+        monitor,
+        look_with,
+        at_the_end,
+        writer,
+        control,
+        recorder,
+        drain,
+    })
 }
 
 fn own<T: Any>(config: Box<dyn Any + Send>) -> anyhow::Result<T> {

@@ -135,6 +135,9 @@ impl Context {
     }
 }
 
+/// Called when the channel has ended: lines for people.
+pub type AtTheEnd = Box<dyn Fn() -> Vec<String> + Send>;
+
 /// A kind of backend, one line in the registry.
 pub trait Backend: Sized + Send + 'static {
     /// What `type = "…"` says.
@@ -176,6 +179,10 @@ pub trait Backend: Sized + Send + 'static {
     fn look_with(&self) -> Vec<String> {
         Vec::new()
     }
+    /// What else there is to say at the end of where the records are.
+    fn at_the_end(&self) -> Option<AtTheEnd> {
+        None
+    }
     /// Whether packets are taken in this mode; if not, they stay in the ring (*kept*).
     fn takes(&self, mode: Mode) -> bool {
         let _ = mode;
@@ -202,6 +209,19 @@ pub trait Backend: Sized + Send + 'static {
     fn output(&mut self) -> Result<Self::Output, BackendError>;
 }
 
+/// Why an output is to begin a new piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotate {
+    /// Somebody asked for it.
+    Asked {
+        /// When. Outputs that share a place begin one piece between them: one that was begun
+        /// since then does.
+        since: Instant,
+    },
+    /// Its own time has come ([`Output::rotate_at`]).
+    Due,
+}
+
 /// What becomes of a channel's packets. One for each channel; called once per packet,
 /// never per record.
 ///
@@ -220,15 +240,19 @@ pub trait Output<M: Memory>: Send + 'static {
     /// Returns when all packets taken so far are where they belong.
     async fn flush(&mut self);
     /// Begins a new piece of the output: what it takes from here on goes there. Called with
-    /// nothing in its hands ([`Output::flush`]). `since`: outputs that share a place begin one
-    /// piece between them; one that was begun since then does. Gives where the piece is that
-    /// has ended.
+    /// nothing in its hands ([`Output::flush`]). Gives where the piece is that has ended, if one
+    /// has.
     ///
     /// # Errors
     /// That it has no pieces, or why a new one cannot be begun; it then goes on as it was.
-    async fn rotate(&mut self, since: Instant) -> Result<Option<String>, BackendError> {
-        let _ = since;
+    async fn rotate(&mut self, why: Rotate) -> Result<Option<String>, BackendError> {
+        let _ = why;
         Err(BackendError::new("its backend has no pieces to rotate"))
+    }
+    /// When it wants a rotation without being asked for one; the drain looks between packets,
+    /// and sleeps no longer than this. What goes wrong with it the output says itself.
+    fn rotate_at(&self) -> Option<Instant> {
+        None
     }
     /// Flushes, and closes what was opened.
     ///

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, BackendError, Output};
+use crate::backend::{Backend, BackendError, Output, Rotate};
 use crate::channel::Channel;
 use crate::frontend::Position;
 use crate::snapshot::SnapshotTo;
@@ -130,6 +130,11 @@ impl<B: Backend> Channel<B> {
                     next_switch = Some((at + timer).max(now));
                 }
             }
+            if takes && self.output.rotate_at().is_some_and(|at| at <= Instant::now()) {
+                self.flush(notice, &mut refill_at);
+                // What goes wrong the output says itself.
+                let _ = block_on(self.output.rotate(Rotate::Due));
+            }
             if takes && self.take_all(notice, &mut refill_at) > 0 {
                 continue;
             }
@@ -144,7 +149,11 @@ impl<B: Backend> Channel<B> {
             }
             let until_switch = next_switch.map(|at| at.saturating_duration_since(Instant::now()));
             let idle = if takes { self.options.read_timer } else { None };
-            let at_most = [until_switch, until_refill, idle].into_iter().flatten().min();
+            let until_rotation = self.output.rotate_at().filter(|_| takes);
+            let until_rotation =
+                until_rotation.map(|at| at.saturating_duration_since(Instant::now()));
+            let at_most =
+                [until_switch, until_refill, until_rotation, idle].into_iter().flatten().min();
             self.wake.sleep(ticket, at_most);
         }
         self.finish(takes, stop_timeout, control, notice, &mut refill_at)
@@ -238,7 +247,7 @@ impl<B: Backend> Channel<B> {
                 if takes {
                     self.flush(notice, refill_at);
                 }
-                let result = block_on(self.output.rotate(since));
+                let result = block_on(self.output.rotate(Rotate::Asked { since }));
                 reply.tell(result.map(Done::Rotated).map_err(Refused::from));
             }
             Ask::Snapshot { to, at_the_end: true } => self.last_snapshots.push((to, reply)),

@@ -32,16 +32,16 @@ pub(crate) struct StreamFile {
 }
 
 impl StreamFile {
-    /// Makes the file. It begins with an empty packet with sequence number 0, at the
-    /// stream's start, so that losses before the first data packet are told in full.
-    /// `first`: when the first data packet begins; records that bring their own time may be
-    /// older than the stream that they come into.
+    /// Makes the file. It begins with an empty packet with sequence number 0, at `start`, where
+    /// the stream or its part in this piece begins, so that losses before the first data packet
+    /// are told in full.
     pub(crate) fn create(
         directory: &Path,
         generation: u64,
         channel: &str,
         info: &StreamInfo,
-        first: u64,
+        uuid: [u8; 16],
+        start: u64,
     ) -> io::Result<Self> {
         let path = directory.join(format!("{channel}_{}", info.id));
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
@@ -57,9 +57,8 @@ impl StreamFile {
             generation,
         };
         let size = u64::from(info.class.header_size());
-        let start = info.start.min(first);
         let header = PacketHeader {
-            uuid: info.identity.uuid,
+            uuid,
             stream_class: info.class,
             stream_class_id: info.identity.first_stream_class + info.class.number(),
             stream_id: info.identity.first_stream + u64::from(info.id),
@@ -75,7 +74,7 @@ impl StreamFile {
         let mut packet = [0; 128];
         packet[..size as usize].copy_from_slice(&header[..size as usize]);
         let packet = &packet[..packet_size(size) as usize];
-        match this.append(&[packet]) {
+        match this.append(&[[packet, &[]]]) {
             (1, _) => {
                 this.begin = this.end;
                 Ok(this)
@@ -112,22 +111,24 @@ impl StreamFile {
         }
     }
 
-    /// Writes packets at the end, in one call where the system takes them so. Gives how
-    /// many are in the file; the rest is cut off again, and the reason given.
-    pub(crate) fn append(&mut self, packets: &[&[u8]]) -> (usize, Option<io::Error>) {
-        let total: u64 = packets.iter().map(|p| p.len() as u64).sum();
-        self.allocate(total);
+    /// Writes packets at the end, in one call where the system takes them so; each in two
+    /// parts, of which one may be empty. Gives how many are in the file; the rest is cut off
+    /// again, and the reason given.
+    pub(crate) fn append(&mut self, packets: &[[&[u8]; 2]]) -> (usize, Option<io::Error>) {
+        let length = |p: &[&[u8]; 2]| p[0].len() + p[1].len();
+        let total: usize = packets.iter().map(length).sum();
+        self.allocate(total as u64);
         self.dirty = true;
         let (mut at, mut first, mut skip) = (self.end, 0, 0);
         let error = loop {
-            if first == packets.len() {
-                break None;
-            }
-            let slices: Vec<IoSlice<'_>> = packets[first..]
-                .iter()
+            let Some(next) = packets.get(first) else { break None };
+            let after = packets[first + 1..].iter().flatten().copied();
+            let slices: Vec<IoSlice<'_>> = rest(*next, skip)
+                .into_iter()
+                .chain(after)
+                .filter(|part| !part.is_empty())
                 .take(64)
-                .enumerate()
-                .map(|(i, p)| IoSlice::new(if i == 0 { &p[skip..] } else { p }))
+                .map(IoSlice::new)
                 .collect();
             let written = match self.write(&slices, at) {
                 Ok(0) => break Some(ErrorKind::WriteZero.into()),
@@ -137,9 +138,9 @@ impl StreamFile {
             };
             at += written as u64;
             skip += written;
-            while first < packets.len() && skip >= packets[first].len() {
-                skip -= packets[first].len();
-                self.end += packets[first].len() as u64;
+            while let Some(done) = packets.get(first).map(length).filter(|length| skip >= *length) {
+                skip -= done;
+                self.end += done as u64;
                 first += 1;
             }
         };
@@ -208,4 +209,11 @@ impl StreamFile {
         }
         if self.allocated > self.end { self.file.set_len(self.end) } else { Ok(()) }
     }
+}
+
+/// What is left of two parts after so many bytes of them.
+fn rest(parts: [&[u8]; 2], skip: usize) -> [&[u8]; 2] {
+    let [head, body] = parts;
+    let in_head = skip.min(head.len());
+    [&head[in_head..], &body[skip - in_head..]]
 }
