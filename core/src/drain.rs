@@ -247,7 +247,7 @@ impl<B: Backend> Channel<B> {
                     self.flush(notice, refill_at);
                 }
                 let result = block_on(self.output.rotate(Rotate::Asked { since }));
-                reply.tell(result.map(Done::Rotated).map_err(Refused::from));
+                reply.tell(result.map(Done::Rotated));
             }
         }
     }
