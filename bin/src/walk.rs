@@ -5,6 +5,7 @@
 //! drained and closed.
 
 use std::any::Any;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,12 +21,15 @@ use rbpipe_core::snapshot::SnapshotPlan;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ChannelConfig, PipelineConfig, SourceConfig};
+use crate::control::place::Claim;
+use crate::control::server::{self, Server};
 use crate::snapshots::{Recorder, Recorders};
 use crate::sources::{self, Channels, Counts, Source, Stop, VisitSource};
 use crate::status::{StatusLine, count, say};
 
-/// A channel that runs.
-pub struct Running {
+/// A channel that runs, as others see it.
+#[derive(Clone)]
+pub struct ChannelView {
     /// Its name.
     pub name: String,
     /// Its backend's type.
@@ -34,30 +38,71 @@ pub struct Running {
     pub mode: Mode,
     /// Its books.
     pub monitor: Monitor,
+    /// Asks its drain.
+    pub control: Control,
+}
+
+/// A channel that runs.
+pub struct Running {
+    view: ChannelView,
     /// Commands that show what was recorded.
     pub look_with: Vec<String>,
     /// What else there is to say of where it is.
     pub at_the_end: Option<AtTheEnd>,
     writer: Writer,
-    control: Control,
     /// It keeps its records.
     recorder: Option<Recorder>,
     drain: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
-/// A source that runs, or ran.
-pub struct RunningSource {
+impl Deref for Running {
+    type Target = ChannelView;
+    fn deref(&self) -> &ChannelView {
+        &self.view
+    }
+}
+
+/// A source that runs, or ran, as others see it.
+#[derive(Clone)]
+pub struct SourceView {
     /// Its name.
     pub name: String,
     /// What it counted.
     pub counts: Arc<Counts>,
-    thread: Option<JoinHandle<anyhow::Result<()>>>,
     /// Set when it has come to its end.
     over: Arc<AtomicBool>,
 }
 
-impl RunningSource {
-    fn is_running(&self) -> bool {
+/// A source that runs, or ran.
+pub struct RunningSource {
+    view: SourceView,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Deref for RunningSource {
+    type Target = SourceView;
+    fn deref(&self) -> &SourceView {
+        &self.view
+    }
+}
+
+/// A running pipeline, as others see it.
+pub struct Outside {
+    /// Its name.
+    pub name: String,
+    /// Its first record comes after this.
+    pub begin: Instant,
+    /// Its channels.
+    pub channels: Vec<ChannelView>,
+    /// Its sources.
+    pub sources: Vec<SourceView>,
+    /// Those of its channels that keep their records.
+    pub recorders: Recorders,
+}
+
+impl SourceView {
+    /// Whether it has not come to its end.
+    pub fn is_running(&self) -> bool {
         // Acquire: with the Release in `Start`.
         !self.over.load(Ordering::Acquire)
     }
@@ -77,6 +122,8 @@ pub struct Ended {
     pub failed: bool,
     /// What of it has not been said yet.
     pub errors: Vec<anyhow::Error>,
+    /// Is to be told how it ended.
+    pub server: Option<Server>,
     /// Answers the second SIGINT for as long as there is something left to say or write.
     _runtime: Option<tokio::runtime::Runtime>,
 }
@@ -85,16 +132,17 @@ impl Ended {
     /// Nothing has been recorded, because of this.
     pub fn nothing(name: String, error: anyhow::Error) -> Self {
         let (channels, sources, errors) = (Vec::new(), Vec::new(), vec![error]);
-        Self { name, seconds: 0.0, channels, sources, failed: true, errors, _runtime: None }
+        let (failed, server, _runtime) = (true, None, None);
+        Self { name, seconds: 0.0, channels, sources, failed, errors, server, _runtime }
     }
 }
 
-/// Runs a pipeline to its end.
+/// Runs a pipeline to its end, and answers at its control socket while it runs.
 ///
 /// # Errors
 /// A device that cannot be opened; nothing has been recorded then. What goes wrong later is
 /// in [`Ended::errors`].
-pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
+pub fn run(config: PipelineConfig, claim: Option<Arc<Claim>>) -> anyhow::Result<Ended> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -102,7 +150,7 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         .context("cannot start the runtime")?;
     let asked = {
         let _runtime = runtime.enter();
-        Asked::listen().context("cannot listen for signals")?
+        Asked::listen(claim.clone()).context("cannot listen for signals")?
     };
     let context = Arc::new(Context::new(config.name.clone()));
     let mut opened = Vec::new();
@@ -133,11 +181,23 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         .into_iter()
         .map(|s| start(s, &channels, &stop, &ended))
         .collect::<anyhow::Result<_>>()?;
+    let server = claim.and_then(|claim| {
+        let outside = Outside {
+            name: config.name.clone(),
+            begin,
+            channels: channels.iter().map(|c| c.view.clone()).collect(),
+            sources: sources.iter().map(|s| s.view.clone()).collect(),
+            recorders: recorders.clone(),
+        };
+        let _runtime = runtime.enter();
+        let server = server::serve(claim, outside, asked.clone());
+        server.inspect_err(|e| tracing::warn!("its control socket cannot be used: {e}")).ok()
+    });
     let end = config.duration.map(|d| begin + d);
     runtime.block_on(wait(&asked, &channels, &sources, end, &ended));
     let parts = (channels, sources, recorders);
     let mut ended = finish(config.name, begin, parts, &stop, config.stop_timeout);
-    ended._runtime = Some(runtime);
+    (ended.server, ended._runtime) = (server, Some(runtime));
     Ok(ended)
 }
 
@@ -218,18 +278,8 @@ fn begin<B: Backend>(
     let drain = Some(drain);
     let backend = B::TYPE;
     let recorder = plan.map(|plan| Recorder { name: name.clone(), control: control.clone(), plan });
-    Ok(Running {
-        name,
-        backend,
-        mode,
-        monitor,
-        look_with,
-        at_the_end,
-        writer,
-        control,
-        recorder,
-        drain,
-    })
+    let view = ChannelView { name, backend, mode, monitor, control };
+    Ok(Running { view, look_with, at_the_end, writer, recorder, drain })
 }
 
 fn own<T: Any>(config: Box<dyn Any + Send>) -> anyhow::Result<T> {
@@ -261,7 +311,8 @@ fn start(
         Start { config: Some(config), to, stop, ended, over: Arc::clone(&over), thread: None };
     sources::for_each(&mut start);
     let thread = start.thread.unwrap_or_else(|| Err(anyhow!("its type is not in this build")));
-    Ok(RunningSource { counts, thread: Some(thread.with_context(|| name.clone())?), over, name })
+    let thread = Some(thread.with_context(|| name.clone())?);
+    Ok(RunningSource { view: SourceView { name, counts, over }, thread })
 }
 
 impl VisitSource for Start<'_> {
@@ -316,7 +367,7 @@ async fn wait(
             () = ended.notified() => {}
             _ = tick.tick(), if status.is_shown() => status.show(channels),
         }
-        if !sources.iter().any(RunningSource::is_running) {
+        if !sources.iter().any(|s| s.is_running()) {
             break;
         }
     }
@@ -327,7 +378,7 @@ async fn wait(
 /// Whether a signal asked the program to end. A second SIGINT ends it at once, from its first
 /// step to its last.
 #[derive(Clone, Default)]
-struct Asked {
+pub struct Asked {
     asked: Arc<AtomicBool>,
     /// It ends anyhow: records are brought to their places.
     ending: Arc<AtomicBool>,
@@ -335,7 +386,8 @@ struct Asked {
 }
 
 impl Asked {
-    fn listen() -> std::io::Result<Self> {
+    /// `claim`: given back before the program ends at once.
+    fn listen(claim: Option<Arc<Claim>>) -> std::io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         // A file that grows beyond the process's limit is an output that fails, like a full
@@ -349,6 +401,9 @@ impl Asked {
                 tokio::select! {
                     _ = interrupt.recv() => {
                         if asked.swap(true, Ordering::Relaxed) {
+                            if let Some(claim) = &claim {
+                                claim.give_up();
+                            }
                             std::process::exit(130);
                         }
                         // The first one never cuts a trace short.
@@ -362,6 +417,12 @@ impl Asked {
             }
         });
         Ok(this)
+    }
+
+    /// As SIGTERM.
+    pub fn stop(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+        self.notify.notify_one();
     }
 
     /// While nothing has been recorded, and nothing old removed: an end is an error.
@@ -425,13 +486,13 @@ fn finish(
     }
     failed |= !errors.is_empty();
     let seconds = begin.elapsed().as_secs_f64();
-    Ended { name, seconds, channels, sources, failed, errors, _runtime: None }
+    Ended { name, seconds, channels, sources, failed, errors, server: None, _runtime: None }
 }
 
 /// Waits until all sources have ended, but not for ever.
 fn wait_for(sources: &[RunningSource], at_most: Duration) {
     let deadline = Instant::now() + at_most;
-    while sources.iter().any(RunningSource::is_running) && Instant::now() < deadline {
+    while sources.iter().any(|s| s.is_running()) && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -445,7 +506,7 @@ fn join(thread: Option<JoinHandle<anyhow::Result<()>>>) -> anyhow::Result<()> {
 }
 
 /// Reads a source's counters.
-pub fn source_counts(source: &RunningSource) -> (u64, u64) {
+pub fn source_counts(source: &SourceView) -> (u64, u64) {
     let load = |a: &std::sync::atomic::AtomicU64| a.load(Ordering::Relaxed);
     (load(&source.counts.read), load(&source.counts.lost_before))
 }

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
 use crate::class::ClassRegistry;
+use crate::drain::Refused;
 use crate::frontend::{Geometry, Mode};
 use crate::memory::Memory;
 use crate::packet::StreamClass;
@@ -245,9 +246,9 @@ pub trait Output<M: Memory>: Send + 'static {
     ///
     /// # Errors
     /// That it has no pieces, or why a new one cannot be begun; it then goes on as it was.
-    async fn rotate(&mut self, why: Rotate) -> Result<Option<String>, BackendError> {
+    async fn rotate(&mut self, why: Rotate) -> Result<Option<String>, Refused> {
         let _ = why;
-        Err(BackendError::new("its backend has no pieces to rotate"))
+        Err(Refused::NoPieces)
     }
     /// When it wants a rotation without being asked for one; the drain looks between packets,
     /// and sleeps no longer than this. What goes wrong with it the output says itself.

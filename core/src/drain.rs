@@ -248,7 +248,7 @@ impl<B: Backend> Channel<B> {
                     self.flush(notice, refill_at);
                 }
                 let result = block_on(self.output.rotate(Rotate::Asked { since }));
-                reply.tell(result.map(Done::Rotated).map_err(Refused::from));
+                reply.tell(result.map(Done::Rotated));
             }
             Ask::Snapshot { to, at_the_end: true } => self.last_snapshots.push((to, reply)),
             Ask::Snapshot { to, at_the_end: false } => self.snapshot_for(to, reply),

@@ -26,6 +26,7 @@ use rbpipe_core::backend::{
     AtTheEnd, Backend, BackendError, ChannelPlan, ConfigProblem, Context, Identity, Output, Rotate,
     StreamInfo,
 };
+use rbpipe_core::drain::Refused;
 use rbpipe_core::stream::Packet;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
@@ -225,13 +226,13 @@ impl Output<HeapMemory> for FileOutput {
         // Called on the drain's own thread, which may wait.
         self.pool.wait_idle();
     }
-    async fn rotate(&mut self, why: Rotate) -> Result<Option<String>, BackendError> {
+    async fn rotate(&mut self, why: Rotate) -> Result<Option<String>, Refused> {
         let why = match why {
             Rotate::Asked { since } => Why::Asked(since),
             Rotate::Due => Why::Due,
         };
         let ended = self.directory.rotate(why)?;
-        Ok(ended.map(|piece| self.directory.shown_piece(&piece).display().to_string()))
+        Ok(ended.map(|piece| piece.display().to_string()))
     }
     fn rotate_at(&self) -> Option<Instant> {
         self.directory.due()

@@ -56,6 +56,9 @@ pub enum Refused {
     /// What the output says.
     #[error(transparent)]
     Output(#[from] BackendError),
+    /// The output has nothing to rotate.
+    #[error("its backend has no pieces to rotate")]
+    NoPieces,
     /// Some of what was recorded could not be taken.
     #[error(
         "stream {stream}: not all that was recorded could be taken yet: a writer stands inside a record, or no memory is left"
