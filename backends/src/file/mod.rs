@@ -68,6 +68,20 @@ impl Config {
     }
 }
 
+impl Config {
+    /// A trace in this directory, and every other key as it is where nothing is said.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            overwrite: false,
+            sync: Sync::default(),
+            rotate_size: None,
+            rotate_every: None,
+            rotate_keep: None,
+        }
+    }
+}
+
 /// When written packets are forced to the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sync {
