@@ -8,6 +8,7 @@ pub mod growing;
 pub mod program;
 pub mod records;
 pub mod timer;
+pub mod tracefs;
 
 use std::process::Command;
 

@@ -94,6 +94,11 @@ impl Cpu {
         self.number
     }
 
+    /// Bytes of the smallest ring that its records go to.
+    pub fn smallest_ring(&self) -> Option<u64> {
+        self.streams.iter().map(ImportWriter::ring).min()
+    }
+
     /// What to wait at.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(File::as_fd)

@@ -23,6 +23,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use rbpipe_backends::units::Size;
 use rbpipe_core::backend::ConfigProblem;
 
 use super::{Channels, Source, Stop};
@@ -166,6 +167,15 @@ impl Ready {
                 Cpu::new(*cpu, directory, streams)
             })
             .collect();
+        if let Some(ring) = readers.iter().filter_map(Cpu::smallest_ring).min()
+            && ring < 4 * page as u64
+        {
+            let (ring, page) = (Size(ring), Size(page as u64));
+            tracing::warn!(
+                "a channel's ring of {ring} is small beside the kernel's sub-buffers of {page}: \
+                 with less than four of them it loses records that come at once"
+            );
+        }
         instance.set("tracing_on", "1")?;
         let (formats, bell) = (&formats, &bell);
         thread::scope(|scope| {
