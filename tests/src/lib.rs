@@ -4,6 +4,7 @@
 pub mod collect;
 pub mod faulty;
 pub mod fuzz;
+pub mod kernel;
 pub mod program;
 pub mod records;
 pub mod timer;
