@@ -6,10 +6,13 @@
 //! there is a tracefs.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use rbpipe::fuzz::{Decoded, EventFormat, Formats, Missed};
-use rbpipe_core::class::{Base, ClassRegistry, EventClass, FieldType};
+use rbpipe_core::class::{Base, ClassId, ClassRegistry, EventClass, FieldType};
 use rbpipe_core::decode::{Value, value};
+use rbpipe_core::metadata::{self, StreamDescription, TraceDescription};
+use rbpipe_core::packet::{PacketHeader, RecordHeader, StreamClass, packet_size};
 use rbpipe_tests::kernel::naive::{self, Kind};
 use rbpipe_tests::kernel::text::{self, Line};
 use rbpipe_tests::kernel::{self, FormatText, Recording};
@@ -466,4 +469,72 @@ fn every_format_of_this_machine_is_taken() {
     }
     assert!(formats.len() > 100, "{} formats", formats.len());
     println!("{} formats", formats.len());
+}
+
+/// The classes that formats make can be described: our reader takes the description, and so
+/// does babeltrace2, with an event of each kind that the fixtures have.
+#[test]
+fn every_class_can_be_described() {
+    let texts = machine().unwrap_or_else(|| kernel::format_texts(&dir()));
+    let formats = kernel::formats(&texts);
+    let classes = (0..formats.len()).map(|i| Arc::new(formats.get(i).class().clone())).collect();
+    let kind = StreamClass::Plain;
+    let description = metadata::write(&TraceDescription {
+        uuid: [7; 16],
+        name: "n".into(),
+        hostname: "h".into(),
+        clock_offset: 0,
+        streams: vec![StreamDescription { id: 0, class: kind, channel: "c".into(), classes }],
+    });
+    let (mut content, mut events, mut last) = (vec![0; kind.header_size() as usize], 0, 0);
+    let all = all();
+    let of_id: HashMap<u16, usize> = (0..formats.len()).map(|i| (formats.get(i).id(), i)).collect();
+    let mut seen = HashMap::<u16, u32>::new();
+    for event in all.recordings.iter().flat_map(|r| decode(r, &all.formats)).flatten() {
+        let format = all.formats.get(event.place);
+        let here = of_id.get(&format.id()).copied();
+        let Some(place) = here.filter(|i| formats.get(*i).class() == format.class()) else {
+            continue;
+        };
+        let n = seen.entry(format.id()).or_default();
+        *n += 1;
+        if *n > 20 {
+            continue;
+        }
+        let id = ClassId::from_index(place as u32).number();
+        content.extend(RecordHeader::extended(id, last));
+        content.extend(event.payload);
+        (events, last) = (events + 1, last + 1000);
+    }
+    let size = content.len() as u64;
+    let header = PacketHeader {
+        uuid: [7; 16],
+        stream_class: kind,
+        stream_class_id: 0,
+        stream_id: 5,
+        begin: 0,
+        end: last,
+        content_size: size,
+        packet_size: packet_size(size),
+        sequence: 0,
+        discarded: 0,
+        origin: 0,
+    };
+    let head = kind.header_size() as usize;
+    content[..head].copy_from_slice(&header.encode()[..head]);
+    content.resize(packet_size(size) as usize, 0);
+    assert_eq!(rbpipe::fuzz::trace(description.as_bytes(), &[&content]), Ok(events));
+
+    if !rbpipe_tests::have("every_class_can_be_described", "babeltrace2", &["--version"]) {
+        return;
+    }
+    let trace = tempfile::tempdir().expect("a directory");
+    std::fs::write(trace.path().join("metadata"), description).expect("written");
+    std::fs::write(trace.path().join("stream"), content).expect("written");
+    let out =
+        std::process::Command::new("babeltrace2").arg(trace.path()).output().expect("it runs");
+    let (text, errors) =
+        (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert_eq!((out.status.success(), &*errors), (true, ""));
+    assert_eq!(text.lines().count() as u64, events);
 }

@@ -177,9 +177,9 @@ fn declaration_parts(declaration: &str) -> Option<(&str, &str, Option<&str>)> {
 
 fn last_word(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_end();
-    let at = text.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let (ty, name) = text.split_at(at.map_or(0, |at| at + 1));
-    (!name.is_empty()).then(|| (ty.trim(), name))
+    let before = text.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    let name = &text[before.len()..];
+    (!name.is_empty()).then(|| (before.trim(), name))
 }
 
 #[cfg(test)]
@@ -224,6 +224,8 @@ mod tests {
             fields("\tfield:;\toffset:0;\tsize:4;\tsigned:0;"),
             Err(FormatError::Field(4))
         ));
+        let odd = "\tfield:int c\u{fffd};\toffset:0;\tsize:4;\tsigned:0;";
+        assert!(matches!(fields(odd), Err(FormatError::Field(4))));
         assert!(matches!(fields(""), Err(FormatError::NoFields)));
         assert!(matches!(Format::parse("ID: 70000"), Err(FormatError::Id)));
         for (two, expected) in [

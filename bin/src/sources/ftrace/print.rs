@@ -223,13 +223,17 @@ type Labels = Vec<(u64, String)>;
 /// `__print_symbolic` and `__print_flags` of a plain field: it, whether they are bits, the
 /// names. Also where there is another word for 0: `REC->x ? __print_flags(REC->x, …) : "none"`.
 fn names(argument: &str) -> Option<(&str, bool, Labels)> {
-    if let Some((condition, rest)) = argument.split_once('?')
-        && let Some(asked) = plain(condition)
-    {
-        let (names, zero) = rest.rsplit_once(':')?;
-        literals(zero)?;
-        return self::names(names.trim()).filter(|(field, ..)| *field == asked);
+    match argument.split_once('?').map(|(condition, rest)| (plain(condition), rest)) {
+        Some((Some(asked), rest)) => {
+            let (names, zero) = rest.rsplit_once(':')?;
+            literals(zero)?;
+            table(names.trim()).filter(|(field, ..)| *field == asked)
+        }
+        _ => table(argument),
     }
+}
+
+fn table(argument: &str) -> Option<(&str, bool, Labels)> {
     let (flags, rest) = match argument.strip_prefix("__print_symbolic") {
         Some(rest) => (false, rest),
         None => (true, argument.strip_prefix("__print_flags")?),
