@@ -30,7 +30,7 @@ fn only(name: &str, ids: &[u16], all: &[Vec<u8>], size: usize) -> Case {
             pages.push(page(&data));
             data.clear();
         }
-        data.extend((event.len() as u32 / 4 | 250 << 5).to_le_bytes());
+        data.extend(((event.len() as u32 / 4) | (250 << 5)).to_le_bytes());
         data.extend(event);
         count += 1;
     }
