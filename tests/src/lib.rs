@@ -5,6 +5,7 @@ pub mod collect;
 pub mod faulty;
 pub mod fuzz;
 pub mod growing;
+pub mod kernel;
 pub mod program;
 pub mod records;
 pub mod timer;

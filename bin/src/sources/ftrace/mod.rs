@@ -13,7 +13,7 @@ mod format;
 mod instance;
 mod loss;
 pub mod mount;
-mod page;
+pub mod page;
 mod print;
 mod select;
 mod threads;
