@@ -34,12 +34,19 @@ impl Names {
     /// those that leave out), and none leaves it out.
     #[must_use]
     pub fn wants(&self, name: &str) -> bool {
-        let hit = |wanted: bool| {
-            self.0
-                .iter()
-                .any(|(takes, g)| *takes == wanted && glob::matches(g.as_bytes(), name.as_bytes()))
-        };
+        let hit = |wanted: bool| self.0.iter().any(|(takes, g)| *takes == wanted && means(g, name));
         (hit(true) || !self.0.iter().any(|(takes, _)| *takes)) && !hit(false)
+    }
+}
+
+/// Whether a glob means this event. Without a colon it is a provider's or an event's name, as
+/// in `source.ftrace`.
+fn means(glob: &str, name: &str) -> bool {
+    let is = |glob: &str, text: &str| glob::matches(glob.as_bytes(), text.as_bytes());
+    match (glob.split_once(':'), name.split_once(':')) {
+        (Some((of, "")), Some((provider, _))) => is(of, provider),
+        (None, Some((provider, event))) => is(glob, name) || is(glob, provider) || is(glob, event),
+        _ => is(glob, name),
     }
 }
 
@@ -165,7 +172,7 @@ impl Selection {
             names.iter().filter_map(|n| Some(format!("{}:*", n.split_once(':')?.0))).collect();
         let mut out = Vec::new();
         for (takes, glob) in &self.names.0 {
-            if !names.iter().any(|n| glob::matches(glob.as_bytes(), n.as_bytes())) {
+            if !names.iter().any(|n| means(glob, n)) {
                 let shown = if *takes { glob.clone() } else { format!("!{glob}") };
                 let help = if names.is_empty() {
                     "the trace describes no event yet".to_owned()
@@ -223,6 +230,8 @@ mod tests {
         assert!(names(&[]).wants("a:b"));
         assert!(names(&["a:*"]).wants("a:b"));
         assert!(!names(&["a:*"]).wants("b:a"));
+        assert!(names(&["a"]).wants("a:b") && names(&["b"]).wants("a:b"));
+        assert!(names(&["a:"]).wants("a:b") && !names(&["a:"]).wants("b:a"));
         assert!(!names(&["a:*", "!a:b"]).wants("a:b"));
         assert!(names(&["!a:b"]).wants("a:c"));
         assert!(!names(&["!a:b", "a:*"]).wants("a:b"), "in any order");

@@ -1,8 +1,10 @@
 //! `host`: what this machine does, from /proc, without privileges: CPU time per core, load
-//! and context switches, memory, disks, network.
+//! and context switches, memory, disks, network, and the busiest processes (`processes.rs`).
 //!
 //! Values of counters are differences over the interval; the first interval begins when the
 //! source does. A file that is missing or unreadable is said once and left out.
+
+mod processes;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,6 +16,8 @@ use rbpipe_core::backend::ConfigProblem;
 use rbpipe_core::class::{EventClass, Field, FieldType};
 use serde::Deserialize;
 
+use processes::Processes;
+
 use super::payload::Payload;
 use super::{Channels, Class, Source, Stop};
 
@@ -23,11 +27,13 @@ use super::{Channels, Class, Source, Stop};
 pub struct Config {
     /// Time between two looks.
     pub interval: Time,
+    /// So many of the busiest processes of each interval; 0: none.
+    pub processes: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { interval: Time(Duration::from_millis(100)) }
+        Self { interval: Time(Duration::from_millis(100)), processes: 5 }
     }
 }
 
@@ -39,9 +45,11 @@ impl Source for Host {
     const ABOUT: &'static str = "this machine: CPU, load, memory, disk and network, from /proc";
     const SAMPLE: &'static str = "\
 # What this machine does, without privileges: host:cpu (one for each core), host:load,
-# host:memory, host:disk, host:net. Counters are differences over the interval.
+# host:memory, host:disk, host:net; host:process for each of the busiest processes (-1: bytes
+# read and written are not yours to know). Counters are differences over the interval.
 type = \"host\"
 interval = \"100 ms\"
+processes = 5           # so many of the busiest; 0: none (then not all of /proc is read)
 ";
     type Config = Config;
 
@@ -58,7 +66,7 @@ interval = \"100 ms\"
         Ok(config)
     }
     fn run(config: Config, to: &Channels, stop: &Stop) -> anyhow::Result<()> {
-        let mut host = Looks::new(to)?;
+        let mut host = Looks::new(to, config.processes)?;
         host.look(false);
         let mut next = Instant::now();
         loop {
@@ -95,6 +103,8 @@ struct Looks<'a> {
     memory: Class,
     disk: Class,
     net: Class,
+    process: Class,
+    processes: Option<Processes>,
     last: HashMap<String, Vec<u64>>,
     said: Vec<&'static str>,
     payload: Payload,
@@ -102,7 +112,7 @@ struct Looks<'a> {
 }
 
 impl<'a> Looks<'a> {
-    fn new(to: &'a Channels) -> anyhow::Result<Self> {
+    fn new(to: &'a Channels, processes: u32) -> anyhow::Result<Self> {
         let class = |name: &str, first: Option<Field>, rest: &[&str]| {
             let rest = rest.iter().map(|n| Field::new(*n, FieldType::U64));
             to.class(&EventClass::new(name, first.into_iter().chain(rest).collect()))
@@ -119,6 +129,8 @@ impl<'a> Looks<'a> {
             memory: class("host:memory", None, &MEMORY)?,
             disk: class("host:disk", name(), &DISK)?,
             net: class("host:net", name(), &NET)?,
+            process: to.class(&EventClass::new("host:process", process_fields()))?,
+            processes: (processes > 0).then(|| Processes::new(processes as usize)),
             last: HashMap::new(),
             said: Vec::new(),
             payload: Payload::default(),
@@ -187,6 +199,7 @@ impl<'a> Looks<'a> {
             ];
             self.named(format!("net {name}"), &name, now, record, |s| &s.net);
         }
+        self.look_processes(record);
         self.open
     }
 
@@ -211,6 +224,18 @@ impl<'a> Looks<'a> {
             self.payload.clear().u32(cpu);
             self.put(&since);
             self.record(record, |s| &s.cpu);
+        }
+    }
+
+    fn look_processes(&mut self, record: bool) {
+        let Some(processes) = &mut self.processes else { return };
+        let busy = processes.look().map_err(procfs::ProcError::from);
+        for p in self.had("/proc", busy).unwrap_or_default() {
+            let (read, written) = p.io.unwrap_or((u64::MAX, u64::MAX));
+            self.payload.clear().u32(p.pid.cast_unsigned()).text(&p.comm);
+            self.payload.text(p.state.encode_utf8(&mut [0; 4]));
+            self.payload.u64(p.cpu_ns).u64(p.rss).u32(p.threads).u64(read).u64(written);
+            self.record(record, |s| &s.process);
         }
     }
 
@@ -261,6 +286,21 @@ impl<'a> Looks<'a> {
     }
 }
 
+fn process_fields() -> Vec<Field> {
+    let fields = [
+        ("pid", FieldType::I32),
+        ("comm", FieldType::String),
+        ("state", FieldType::String),
+        ("cpu_ns", FieldType::U64),
+        ("rss", FieldType::U64),
+        ("threads", FieldType::U32),
+        // -1: not permitted.
+        ("read_bytes", FieldType::I64),
+        ("written_bytes", FieldType::I64),
+    ];
+    fields.map(|(name, ty)| Field::new(name, ty)).into()
+}
+
 /// The numbers of the CPUs whose times /proc/stat lists (procfs leaves them out): those that
 /// are online, as in "0-3,6". While one comes or goes the two files may differ: then 0, 1, ….
 fn cpu_numbers(online: &str, count: usize) -> Vec<u32> {
@@ -289,7 +329,7 @@ mod tests {
     #[test]
     fn counters_are_differences_and_may_begin_again() {
         let to = Channels::default();
-        let mut looks = Looks::new(&to).unwrap();
+        let mut looks = Looks::new(&to, 0).unwrap();
         assert_eq!(looks.since("a".into(), vec![5, 7]), [0, 0]);
         assert_eq!(looks.since("a".into(), vec![6, 9]), [1, 2]);
         assert_eq!(looks.since("a".into(), vec![2, 9]), [2, 0]);
