@@ -2,7 +2,7 @@
 //! of stream files that believes nothing.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rbpipe_core::channel::Writer;
@@ -123,6 +123,11 @@ pub fn verify(dir: &Path, classes: &ClassRegistry) -> Found {
 /// # Panics
 /// At the first thing that is wrong.
 pub fn verify_generated(dir: &Path) -> Found {
+    verify_shape(dir, &generated(), Shape { check: 8 })
+}
+
+/// What the program's generator records.
+fn generated() -> ClassRegistry {
     let classes = ClassRegistry::new();
     let class = EventClass::new(
         "rbpipe:generated",
@@ -134,19 +139,13 @@ pub fn verify_generated(dir: &Path) -> Found {
         ],
     );
     classes.register(class).expect("a class like any other");
-    verify_shape(dir, &classes, Shape { check: 8 })
+    classes
 }
 
 fn verify_shape(dir: &Path, classes: &ClassRegistry, shape: Shape) -> Found {
     let classes = Classes::new(classes.all());
     let mut found = Found::default();
-    let mut files: Vec<_> = std::fs::read_dir(dir)
-        .expect("the trace is there")
-        .map(|e| e.expect("readable").path())
-        .filter(|p| p.file_name().is_some_and(|n| n != "metadata"))
-        .collect();
-    files.sort();
-    for file in files {
+    for file in stream_files(dir) {
         let bytes = std::fs::read(&file).expect("readable");
         verify_stream(&bytes, &classes, shape, &mut found);
     }
@@ -172,6 +171,74 @@ fn verify_stream(bytes: &[u8], classes: &Classes, shape: Shape, found: &mut Foun
     // The first one is the file's, not the ring's.
     found.packets += check.found.packets.saturating_sub(1);
     found.discarded += check.found.discarded;
+}
+
+/// One stream of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its id in the trace.
+    pub stream: u64,
+    /// Sequence numbers of its first and its last data packet.
+    pub first: u64,
+    /// See `first`.
+    pub last: u64,
+    /// Records, aborted ones left out.
+    pub records: u64,
+}
+
+/// Reads every stream file of a snapshot, in the order of their ids, and checks what the format
+/// promises and that each is one run: packets may be missing before the first one alone.
+///
+/// # Panics
+/// At the first thing that is wrong.
+pub fn verify_snapshot(dir: &Path, classes: &ClassRegistry) -> Vec<Run> {
+    verify_runs(dir, &Classes::new(classes.all()), Shape { check: 4 })
+}
+
+/// The same for what the program's generator records, and nothing else.
+///
+/// # Panics
+/// At the first thing that is wrong.
+pub fn verify_generated_snapshot(dir: &Path) -> Vec<Run> {
+    verify_runs(dir, &Classes::new(generated().all()), Shape { check: 8 })
+}
+
+fn verify_runs(dir: &Path, classes: &Classes, shape: Shape) -> Vec<Run> {
+    let mut runs: Vec<Run> = stream_files(dir).iter().map(|f| run(f, classes, shape)).collect();
+    runs.sort_by_key(|run| run.stream);
+    runs
+}
+
+fn run(file: &Path, classes: &Classes, shape: Shape) -> Run {
+    let bytes = std::fs::read(file).expect("readable");
+    let (begin, size) = header(&bytes);
+    assert_eq!((begin.sequence, begin.discarded), (0, 0), "the file's own packet");
+    assert_eq!(begin.content_size, u64::from(begin.stream_class.header_size()));
+    let mut run = Run { stream: begin.stream_id, first: 0, last: 0, records: 0 };
+    let (mut rest, mut check) = (&bytes[size..], StreamCheck::new(shape));
+    while !rest.is_empty() {
+        let (h, size) = header(rest);
+        assert_eq!((h.uuid, h.stream_id), (begin.uuid, begin.stream_id));
+        assert!(run.last == 0 || h.sequence == run.last + 1, "one run: {} {h:?}", run.last);
+        run.first = if run.last == 0 { h.sequence } else { run.first };
+        run.last = h.sequence;
+        let (packet, next) = rest.split_at(size);
+        run.records += check.packet(packet, classes);
+        rest = next;
+    }
+    assert!(run.last > 0, "a file has a packet");
+    run
+}
+
+/// The trace's files but its metadata, in the order of their names.
+fn stream_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .expect("the trace is there")
+        .map(|e| e.expect("readable").path())
+        .filter(|p| p.file_name().is_some_and(|n| n != "metadata"))
+        .collect();
+    files.sort();
+    files
 }
 
 fn header(packet: &[u8]) -> (PacketHeader, usize) {
