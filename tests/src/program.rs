@@ -3,16 +3,41 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
-/// The program's path: built once for the tests, optimised, as it is used.
+/// The program, with a place of its own for its control socket: pipelines of one name that run
+/// at once are no trouble.
 ///
 /// # Panics
 /// If it cannot be built.
 pub fn rbpipe() -> Command {
+    let mut command = Command::new(path());
+    command.stdin(Stdio::null()).env("XDG_RUNTIME_DIR", runtime());
+    command
+}
+
+/// A fresh `XDG_RUNTIME_DIR`, beside the program: for who calls it in another way, or talks to
+/// it.
+///
+/// # Panics
+/// If it cannot be made.
+#[must_use]
+pub fn runtime() -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // Those of earlier runs of this process's number are as good as new.
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("runtime/{}-{count}", std::process::id());
+    let place = path().with_file_name(name);
+    std::fs::create_dir_all(&place).expect("made");
+    place
+}
+
+/// The program's path: built once for the tests, optimised, as it is used.
+fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    let path = PATH.get_or_init(|| {
+    PATH.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let out = Command::new(env!("CARGO"))
             .args(["build", "--release", "-q", "-p", "rbpipe", "--message-format=json"])
@@ -27,10 +52,7 @@ pub fn rbpipe() -> Command {
             .filter(|m| m["target"]["name"] == "rbpipe")
             .find_map(|m| m["executable"].as_str().map(PathBuf::from))
             .expect("cargo says where the program is")
-    });
-    let mut command = Command::new(path);
-    command.stdin(Stdio::null());
-    command
+    })
 }
 
 /// Runs a pipeline written as TOML in `dir`, with a report; gives both.
@@ -69,7 +91,7 @@ pub fn limited(dir: &Path, toml: &str, kib: u32) -> Command {
     let script = format!("ulimit -f {kib}; exec \"$0\" --config pipeline.toml --report \"$1\"");
     let mut command = Command::new("bash");
     command.args(["-c", &script]).arg(rbpipe().get_program()).arg("report.json");
-    command.current_dir(dir).stdin(Stdio::null());
+    command.current_dir(dir).stdin(Stdio::null()).env("XDG_RUNTIME_DIR", runtime());
     command
 }
 
