@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use memmap2::MmapOptions;
+use rbpipe_tests::have;
 use rbpipe_tests::program::{self, balance, rbpipe, report};
 use rbpipe_tests::records::{Run, verify_generated_snapshot};
 use serde_json::Value;
@@ -323,6 +324,56 @@ fn what_cannot_be_meant_is_said_by_its_key() {
     }
     assert_eq!(check("overwrite", "memory = \"huge\"\nsnapshot_on = [\"exit\"]").0, Some(0));
     assert_eq!(check("discard", "memory = \"memfd\"\nsnapshot_on = []").0, Some(0));
+}
+
+/// A recorder at full speed, with a snapshot every second: each opens, has no gap, and is newer
+/// than the last. `RBPIPE_SECONDS=60` by hand.
+#[test]
+fn a_snapshot_every_second_of_a_recorder_at_full_speed() {
+    let seconds = std::env::var("RBPIPE_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(4);
+    let opens = have("recorder", "babeltrace2", &["--version"]);
+    let p = Pipeline::start(
+        r#"
+        source.g = {type = "generator", rate = "max", writers = 2, payload = 32, channel = ["c", "one"]}
+        channel.c = {mode = "overwrite", backend.type = "pages"}
+        channel.one = {mode = "overwrite", streams = "single", subbuf_size = "64 KiB", backend = {type = "pages", memory = "memfd"}}
+        "#,
+    );
+    let mut newest = std::collections::BTreeMap::new();
+    let (mut took, mut bytes, mut outrun) = (Vec::new(), Vec::new(), 0);
+    for n in 0..seconds {
+        let begin = Instant::now();
+        let out = p.talk(&["snapshot", "--out", "s", "--json"]);
+        let reply: Value =
+            serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{out:?}"));
+        let runs = verify_generated_snapshot(&p.path("s"));
+        assert_eq!(reply["events"].as_u64(), Some(records(&runs)), "{reply}");
+        for run in runs {
+            let before = newest.insert(run.stream, run.last).unwrap_or(0);
+            assert!(run.last > before, "snapshot {n} is newer than the last: {run:?} {before}");
+        }
+        if opens {
+            let read = Command::new("babeltrace2").arg(p.path("s")).output().expect("it runs");
+            let events = read.stdout.iter().filter(|b| **b == b'\n').count() as u64;
+            assert_eq!((read.status.code(), Some(events)), (Some(0), reply["events"].as_u64()));
+        }
+        fs::remove_dir_all(p.path("s")).expect("removed");
+        took.push(reply["milliseconds"].as_f64().expect("a number"));
+        bytes.push(reply["bytes"].as_u64().expect("a number") as f64 / 1e6);
+        outrun += reply["outrun"].as_u64().expect("a number");
+        std::thread::sleep(Duration::from_secs(1).saturating_sub(begin.elapsed()));
+    }
+    for (what, values) in [("ms", &mut took), ("MB", &mut bytes)] {
+        values.sort_by(f64::total_cmp);
+        let (low, high) = (values[0], values[values.len() - 1]);
+        println!("{what}: {:.1} [{low:.1} {high:.1}]", values[values.len() / 2]);
+    }
+    println!("{seconds} snapshots, {outrun} streams outrun");
+    let (code, said, report, _dir) = p.end();
+    assert_eq!(code, Some(0), "{said}");
+    for c in ["c", "one"] {
+        balance(&report["channels"][c]);
+    }
 }
 
 /// A memfd's ring from outside: another process opens it through /proc, can only read it, and
