@@ -142,19 +142,65 @@ fn generated() -> ClassRegistry {
     classes
 }
 
+/// Reads the pieces of a rotated trace, the oldest first, as one: each is whole by itself and
+/// begins at 0, and together they hold no record twice. Gives what each channel has.
+///
+/// # Panics
+/// At the first thing that is wrong.
+#[must_use]
+pub fn verify_pieces(pieces: &[PathBuf]) -> BTreeMap<String, Found> {
+    let classes = Classes::new(generated().all());
+    let mut all: BTreeMap<String, Found> = BTreeMap::new();
+    let mut streams: BTreeMap<String, StreamCheck> = BTreeMap::new();
+    let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+    for piece in pieces {
+        for file in stream_files(piece) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let channel = name.rsplit_once('_').expect("a stream's file").0.to_owned();
+            let mut check = streams.remove(&name).unwrap_or(StreamCheck::new(Shape { check: 8 }));
+            if let Some(last) = check.last.take() {
+                check.time = check.time.max(last.end);
+            }
+            check.seen = Some(seen.remove(&channel).unwrap_or_default());
+            check.found = Found::default();
+            let found = all.entry(channel.clone()).or_default();
+            let bytes = std::fs::read(&file).expect("readable");
+            verify_stream(&bytes, &classes, &mut check, found);
+            seen.insert(channel, check.seen.take().expect("given above"));
+            streams.insert(name, check);
+        }
+    }
+    all
+}
+
+/// Which records of each writer were there.
+#[derive(Debug, Default)]
+struct Seen(BTreeMap<u32, Vec<u64>>);
+
+impl Seen {
+    fn once(&mut self, writer: u32, seq: u64) {
+        let bits = self.0.entry(writer).or_default();
+        let (word, bit) = ((seq / 64) as usize, 1 << (seq % 64));
+        if bits.len() <= word {
+            bits.resize((word + 1).next_power_of_two(), 0);
+        }
+        assert_eq!(bits[word] & bit, 0, "record {writer}/{seq} twice");
+        bits[word] |= bit;
+    }
+}
+
 fn verify_shape(dir: &Path, classes: &ClassRegistry, shape: Shape) -> Found {
     let classes = Classes::new(classes.all());
     let mut found = Found::default();
     for file in stream_files(dir) {
         let bytes = std::fs::read(&file).expect("readable");
-        verify_stream(&bytes, &classes, shape, &mut found);
+        verify_stream(&bytes, &classes, &mut StreamCheck::new(shape), &mut found);
     }
     found
 }
 
-fn verify_stream(bytes: &[u8], classes: &Classes, shape: Shape, found: &mut Found) {
+fn verify_stream(bytes: &[u8], classes: &Classes, check: &mut StreamCheck, found: &mut Found) {
     let mut rest = bytes;
-    let mut check = StreamCheck::new(shape);
     while !rest.is_empty() {
         let (h, size) = header(rest);
         let (packet, next) = rest.split_at(size);
@@ -256,6 +302,8 @@ pub struct StreamCheck {
     time: u64,
     /// A stream keeps the order of each writer's records.
     order: BTreeMap<u32, u64>,
+    /// Records that were there, in this stream or another one.
+    seen: Option<Seen>,
     /// What was found so far; `discarded` is what the last packet said.
     pub found: Found,
 }
@@ -270,7 +318,7 @@ impl Default for StreamCheck {
 impl StreamCheck {
     fn new(shape: Shape) -> Self {
         let (order, found) = (BTreeMap::new(), Found::default());
-        Self { shape, last: None, time: 0, order, found }
+        Self { shape, last: None, time: 0, order, seen: None, found }
     }
 
     /// Checks the stream's next packet; gives how many records it holds.
@@ -318,6 +366,9 @@ impl StreamCheck {
         assert_eq!(sum, check(writer, seq, bytes), "checksum of {writer}/{seq}");
         let before = self.order.insert(writer, seq);
         assert!(before.is_none_or(|b| b < seq), "order of writer {writer}: {before:?}, {seq}");
+        if let Some(seen) = &mut self.seen {
+            seen.once(writer, seq);
+        }
     }
 }
 
