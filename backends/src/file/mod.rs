@@ -50,9 +50,9 @@ pub struct Config {
     /// When written packets are forced to the disk.
     #[serde(default)]
     pub sync: Sync,
-    /// A piece of the trace has at most so many bytes.
+    /// A piece of the trace has at most so many bytes; 0: no bound.
     pub rotate_size: Option<Size>,
-    /// … and becomes at most this old.
+    /// … and becomes at most this old; 0: no bound.
     pub rotate_every: Option<Time>,
     /// So many pieces are kept beside the current one; 0: all.
     pub rotate_keep: Option<u64>,
@@ -61,8 +61,8 @@ pub struct Config {
 impl Config {
     fn limits(&self) -> Limits {
         Limits {
-            size: self.rotate_size.map(|Size(s)| s),
-            every: self.rotate_every.map(|Time(t)| t),
+            size: self.rotate_size.map(|Size(s)| s).filter(|n| *n > 0),
+            every: self.rotate_every.map(|Time(t)| t).filter(|t| !t.is_zero()),
             keep: self.rotate_keep.filter(|n| *n > 0),
         }
     }
@@ -136,11 +136,12 @@ type = \"file\"
 path = \"trace\"          # the directory; channels with the same path make one trace
 overwrite = false       # true (in all of them): replace what is there, if rbpipe wrote it
 sync = \"never\"          # never | close | a time: force to the disk once in each \"1 s\"
-# Rotation: the trace is cut into pieces. The current one is always at `path`; one that has ended
-# is path.000001, path.000002, … (`rbpipe rotate` ends one, too). Each is a trace by itself.
-# rotate_size = \"64 MiB\" # a piece has at most so many bytes, all its files together
-# rotate_every = \"1 h\"   # … and becomes at most this old (one without records lasts)
-# rotate_keep = 10       # so many are kept beside the current one, older ones removed; 0: all
+# Rotation: the trace is cut into pieces, each a trace by itself. The current one is always at
+# `path`; one that has ended is path.000001, path.000002, … (`rbpipe rotate` ends one, too).
+# Channels with the same path rotate together; those that say nothing here agree with the others.
+rotate_size = 0         # \"64 MiB\": a piece has at most so many bytes, all its files together
+rotate_every = \"0 s\"    # \"1 h\": it becomes at most this old; one without records lasts
+rotate_keep = 0         # 10: so many beside the current one, older ones are removed; 0: all
 ";
     const READER_SUBBUFS: u32 = 4;
     type Config = Config;
@@ -158,14 +159,14 @@ sync = \"never\"          # never | close | a time: force to the disk once in ea
             message.map(|m| ConfigProblem { key: "path", message: m.into() }).into_iter().collect();
         // A packet and the empty one before it.
         let least = plan.geometry.subbuf_size() + 88;
-        if let Some(size) = config.rotate_size.filter(|Size(size)| *size < least) {
+        if let Some(size) = config.rotate_size.filter(|Size(size)| (1..least).contains(size)) {
             let message = format!(
                 "{size} is too small: a piece holds at least one sub-buffer and its beginning, \
                  {least} bytes here"
             );
             problems.push(ConfigProblem { key: "rotate_size", message });
         }
-        if config.rotate_every.is_some_and(|Time(t)| t < LEAST_AGE) {
+        if config.rotate_every.is_some_and(|Time(t)| !t.is_zero() && t < LEAST_AGE) {
             let message = "is too short: \"10 ms\" or more, or leave it out".into();
             problems.push(ConfigProblem { key: "rotate_every", message });
         }

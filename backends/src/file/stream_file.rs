@@ -23,7 +23,7 @@ pub(crate) struct StreamFile {
     begin: u64,
     allocated: u64,
     step: u64,
-    /// The file system has no fallocate, or no room for it: not asked again.
+    /// The file system has no fallocate, or no room for it, or zeroes it: not asked (again).
     plain: bool,
     /// Written since the last sync.
     pub(super) dirty: bool,
@@ -45,6 +45,7 @@ impl StreamFile {
     ) -> io::Result<Self> {
         let path = directory.join(format!("{channel}_{}", info.id));
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let plain = zeroes_room(&file);
         let mut this = Self {
             file,
             path,
@@ -52,7 +53,7 @@ impl StreamFile {
             begin: 0,
             allocated: 0,
             step: FIRST_STEP,
-            plain: false,
+            plain,
             dirty: false,
             generation,
         };
@@ -209,6 +210,13 @@ impl StreamFile {
         }
         if self.allocated > self.end { self.file.set_len(self.end) } else { Ok(()) }
     }
+}
+
+/// Whether room is zeroed the moment it is asked for, and so costs as much as writing it: tmpfs
+/// (twice the CPU time, measured).
+fn zeroes_room(file: &File) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    rustix::fs::fstatfs(file).is_ok_and(|found| found.f_type as u64 == TMPFS)
 }
 
 /// What is left of two parts after so many bytes of them.
