@@ -54,6 +54,16 @@ impl Tracefs {
         names.filter(|n| n.starts_with(&format!("rbpipe-{pid}-"))).collect()
     }
 
+    /// Whether an instance traces. (One that was just made traces nothing for a moment: its
+    /// events are not switched on yet.)
+    #[must_use]
+    pub fn traces(&self, instance: &str) -> bool {
+        let read = |file| fs::read_to_string(self.path(&format!("instances/{instance}/{file}")));
+        // In this order: it is switched off before its events are switched on.
+        read("set_event").is_ok_and(|events| !events.trim().is_empty())
+            && read("tracing_on").is_ok_and(|on| on.trim() == "1")
+    }
+
     /// What its top-level files say: those that say how it traces, by name.
     #[must_use]
     pub fn top_level(&self) -> BTreeMap<String, String> {

@@ -56,8 +56,7 @@ fn instance(tracefs: &Tracefs, program: &Child) -> String {
     let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
         for name in tracefs.instances_of(program.id()) {
-            let on = tracefs.path(&format!("instances/{name}/tracing_on"));
-            if fs::read_to_string(on).is_ok_and(|on| on.trim() == "1") {
+            if tracefs.traces(&name) {
                 return name;
             }
         }

@@ -14,7 +14,7 @@ use rbpipe_core::decode::{Value, value};
 use rbpipe_core::metadata::{self, StreamDescription, TraceDescription};
 use rbpipe_core::packet::{PacketHeader, RecordHeader, StreamClass, packet_size};
 use rbpipe_tests::kernel::naive::{self, Kind};
-use rbpipe_tests::kernel::text::{self, Line};
+use rbpipe_tests::kernel::text::{self, Line, Shown};
 use rbpipe_tests::kernel::{self, FormatText, Recording};
 
 /// The fixtures, or the recordings in `RBPIPE_KERNEL_PAGES`.
@@ -181,12 +181,12 @@ fn every_field_is_what_the_kernel_prints_of_it() {
                 *skipped.entry(format.name()).or_default() += 1;
                 continue;
             }
-            let Some(rest) = printed_name(line.rest, format.name()) else {
+            let Some(rest) = text::printed_name(line.rest, format.name()) else {
                 // Markers have a form of their own.
                 *skipped.entry(format.name()).or_default() += 1;
                 continue;
             };
-            match printed_fields(rest, &values) {
+            match text::printed_fields(rest, &shown(&values)) {
                 Ok(n) => *compared.entry(format.name()).or_default() += n,
                 Err(e) => wrong.push(format!("{e}: {}", at())),
             }
@@ -202,70 +202,16 @@ fn every_field_is_what_the_kernel_prints_of_it() {
     assert!(!complete() || kinds >= 25, "{kinds} kinds");
 }
 
-/// What follows `NAME:`.
-fn printed_name<'a>(printed: &'a str, name: &str) -> Option<&'a str> {
-    let (_, event) = name.split_once(':').expect("two parts");
-    printed.strip_prefix(event)?.strip_prefix(':')
-}
-
-/// Holds ` NAME=VALUE…` against the values; gives how many were compared.
-fn printed_fields(
-    mut rest: &str,
-    values: &[(&str, &FieldType, Value<'_>, &[u8])],
-) -> Result<u32, String> {
-    let mut compared = 0;
-    let own = values.iter().filter(|v| !v.0.starts_with("common_"));
-    for (name, ty, value, bytes) in own {
-        let whole = rest;
-        let missing = || format!("{name}, which is {value:?}, at {whole:?}");
-        let printed = whole.strip_prefix(&format!(" {name}=")).ok_or_else(missing)?;
-        let after = |expected: &str| printed.strip_prefix(expected);
-        let found = match value {
-            Value::Text(text) => after(&String::from_utf8_lossy(text)),
-            Value::Elements(element, elements) => match ty {
-                // Of fixed arrays the kernel shows nothing here.
-                FieldType::Array(..) if matches!(bytes.len(), 2 | 4 | 8) => after(&number(bytes)),
-                FieldType::Array(..) => {
-                    compared -= 1;
-                    after("<INVALID-SIZE>").or_else(|| after("<INVALID-TYPE>"))
-                }
-                _ => {
-                    let hex: Vec<String> = elements.iter().map(|b| format!("{b:02x}")).collect();
-                    let _ = element;
-                    after(&hex.join(","))
-                }
-            },
-            _ => {
-                let shown = number(bytes);
-                let (_, decimal) = shown.split_once('(').expect("both");
-                // Of an address the name of its function comes first; a string that is not in
-                // the event is shown by where it was.
-                let symbol = || {
-                    let (_, behind) = printed.split_once(' ')?;
-                    behind.strip_prefix('(')?.strip_prefix(decimal)
-                };
-                let elsewhere = || {
-                    compared -= 1;
-                    printed.strip_prefix("(0x")?.split_once(')').map(|(_, behind)| behind)
-                };
-                after(&shown).or_else(symbol).or_else(elsewhere)
-            }
-        };
-        rest = found.ok_or_else(missing)?;
-        compared += 1;
-    }
-    if rest.trim_end().is_empty() { Ok(compared as u32) } else { Err(format!("{rest:?} is left")) }
-}
-
-/// A number, as `options/fields` shows one of so many bytes.
-fn number(bytes: &[u8]) -> String {
-    let raw = bytes.iter().rev().fold(0u64, |sum, b| sum << 8 | u64::from(*b));
-    match bytes.len() {
-        8 => format!("0x{raw:x} ({})", raw.cast_signed()),
-        4 => format!("0x{raw:x} ({})", raw as i32),
-        2 => format!("0x{raw:x} ({raw})"),
-        _ => format!("({raw})"),
-    }
+/// The values, as the text's reader takes them.
+fn shown<'a>(values: &[(&'a str, &FieldType, Value<'_>, &[u8])]) -> Vec<(&'a str, Shown)> {
+    let one = |ty: &FieldType, value: &Value<'_>, bytes: &[u8]| match value {
+        Value::Text(text) => Shown::Text(String::from_utf8_lossy(text).into_owned()),
+        Value::Elements(_, elements) => {
+            Shown::Elements { fixed: matches!(ty, FieldType::Array(..)), bytes: elements.to_vec() }
+        }
+        _ => Shown::Number(bytes.to_vec()),
+    };
+    values.iter().map(|(name, ty, value, bytes)| (*name, one(ty, value, bytes))).collect()
 }
 
 /// The names of values, the bases and the signs of numbers: where the ordinary text has
@@ -279,7 +225,7 @@ fn values_are_shown_as_the_kernel_shows_them() {
         let events = decode(recording, &all.formats);
         for (event, line) in paired(&events, &recording.text) {
             let format = all.formats.get(event.place);
-            let Some(rest) = printed_name(line.rest, format.name()) else { continue };
+            let Some(rest) = text::printed_name(line.rest, format.name()) else { continue };
             for (name, _, value, _) in values(format.class(), &event.payload) {
                 let Some((_, behind)) = rest.split_once(&format!(" {name}=")) else { continue };
                 let printed = behind.split([' ', ',', ')']).next().unwrap_or_default();
