@@ -46,11 +46,12 @@ pub const TRACE: Bound = Bound { fixed: 1 << 20, per_byte: 200 };
 /// show the whole text if it is one line. What `${NAME}` puts in comes on top.
 pub const CONFIG: Bound = Bound { fixed: 1 << 20, per_byte: 400 };
 
-/// Formats of the kernel and pages, as [`EventFormat`] and [`Decoded`] take them. For each byte:
+/// Formats of the kernel and pages, as [`EventFormat`] and [`Decoded`] take them. Fixed: a place
+/// for each id that there can be. For each byte:
 /// the labels of a format (six bytes of text are one of 64, in lists that are copied when they
 /// grow, and once more when the class is tried), or an event's place (eight bytes are one of
 /// 32) and its payload.
-pub const KERNEL: Bound = Bound { fixed: 64 << 10, per_byte: 200 };
+pub const KERNEL: Bound = Bound { fixed: 512 << 10, per_byte: 200 };
 
 /// Reads a trace in every way that there is: as text, JSON and CSV, filtered, counted, while it
 /// grows and while it is cut, and as `recover` does.

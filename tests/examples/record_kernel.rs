@@ -170,6 +170,7 @@ fn main() {
         eprintln!("record_kernel TRACEFS OUT [NAME|all]...");
         std::process::exit(2);
     };
+    // Every event that there is, of our own load and of everybody's: no fixtures.
     let all = Recording {
         name: "all",
         clock: "mono",
@@ -183,9 +184,18 @@ fn main() {
             everything(dir);
         },
     };
-    for recording in RECORDINGS.iter().chain([&all]) {
+    let everybody = Recording {
+        name: "everybody",
+        load: |dir, _| {
+            everything(dir);
+            std::thread::sleep(Duration::from_millis(500));
+        },
+        ..all
+    };
+    for recording in RECORDINGS.iter().chain([&all, &everybody]) {
         let named = wanted.iter().any(|w| w == recording.name);
-        if named || (wanted.is_empty() && recording.name != "all") {
+        let fixture = !["all", "everybody"].contains(&recording.name);
+        if named || (wanted.is_empty() && fixture) {
             record(Path::new(tracefs), Path::new(out), recording);
         }
     }
@@ -200,7 +210,9 @@ fn record(tracefs: &Path, out: &Path, recording: &Recording) {
     instance.set("trace_clock", recording.clock);
     instance.set("buffer_subbuf_size_kb", &recording.subbuf_kb.to_string());
     instance.set("buffer_size_kb", &recording.buffer_kb.to_string());
-    instance.set("set_event_pid", &std::process::id().to_string());
+    if recording.name != "everybody" {
+        instance.set("set_event_pid", &std::process::id().to_string());
+    }
     for option in recording.options.iter().chain(&["event-fork"]) {
         instance.set(&format!("options/{option}"), "1");
     }

@@ -191,30 +191,25 @@ fn scalar(field: &Declared<'_>, hint: &Hint) -> FieldType {
 
 /// The names that a value of this integer can have. Of flags: those of single bits.
 fn labels(integer: Integer, hint: &Hint) -> Vec<Label> {
-    let mut seen = HashSet::new();
-    let mut out = Vec::new();
+    let (mut seen, mut out) = (HashSet::new(), Vec::new());
+    let bits = u32::from(integer.bits);
     for (value, name) in &hint.labels {
-        if hint.flags && value.count_ones() != 1 {
-            continue;
-        }
-        let unused = 64 - u32::from(integer.bits);
         // The kernel extends a field to `unsigned long`, by its sign if it has one. What no
-        // field becomes then is the name of nothing. (A flag may be the sign's bit.)
-        let number = if !integer.signed {
-            i128::from(*value)
-        } else if hint.flags {
-            i128::from((value.cast_signed() << unused) >> unused)
-        } else {
-            i128::from(value.cast_signed())
+        // field becomes then is the name of nothing.
+        let extended = value.cast_signed();
+        let number = match (integer.signed, hint.flags) {
+            (false, _) => i128::from(*value),
+            // A flag may be the sign's bit, alone or as a negative number.
+            (true, true) if *value == 1 << (bits - 1) => -i128::from(*value),
+            (true, _) => i128::from(extended),
         };
-        let bits = u32::from(integer.bits) - u32::from(integer.signed);
-        let fits = if hint.flags {
-            value >> (integer.bits - 1) <= 1
-        } else if integer.signed {
-            (-(1i128 << bits)..1i128 << bits).contains(&number)
-        } else {
-            number < 1i128 << bits
+        let range = match integer.signed {
+            true => -(1i128 << (bits - 1))..1i128 << (bits - 1),
+            false => 0..1i128 << bits,
         };
+        let single =
+            number.unsigned_abs().is_power_of_two() && (number > 0 || number == range.start);
+        let fits = range.contains(&number) && (single || !hint.flags);
         if fits && !name.is_empty() && !name.chars().any(char::is_control) && seen.insert(number) {
             out.push(Label { name: name.clone(), first: number, last: number });
         }
@@ -256,4 +251,116 @@ fn element(ty: &str) -> Option<(usize, bool)> {
         | "loff_t" | "ssize_t" => (8, true),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(declaration: &str, size: usize, signed: u8, print: &str) -> (FieldType, Piece) {
+        let text = format!(
+            "ID: 1\n\tfield:{declaration};\toffset:0;\tsize:{size};\tsigned:{signed};\n\
+             print fmt: {print}"
+        );
+        let layout = Layout::of(&Format::parse(&text).unwrap());
+        (layout.fields[0].ty.clone(), layout.pieces[0])
+    }
+
+    fn integer(bits: u8, signed: bool, base: Base) -> FieldType {
+        FieldType::Integer(Integer { bits, signed, base, text: false })
+    }
+
+    #[test]
+    fn elements_have_the_size_of_their_type() {
+        for (ty, bytes, signed) in [
+            ("char", 1, false),
+            ("u8", 1, false),
+            ("s8", 1, true),
+            ("unsigned short", 2, false),
+            ("__be16", 2, false),
+            ("unsigned int", 4, false),
+            ("u32", 4, false),
+            ("int", 4, true),
+            ("u64", 8, false),
+            ("long", 8, true),
+            ("const char *", 8, false),
+            ("struct thing", 1, false),
+        ] {
+            let element = Box::new(integer(bytes * 8, signed, Base::Hexadecimal));
+            let (found, piece) = field(&format!("{ty} x[]"), 0, 0, "");
+            assert_eq!(found, FieldType::Sequence(element.clone()), "{ty}");
+            assert_eq!(piece, Piece::Elements(Place::Rest(0), bytes.into()), "{ty}");
+            if ty != "char" {
+                let (found, _) = field(&format!("__data_loc {ty}[] x"), 4, 0, "");
+                assert_eq!(found, FieldType::Sequence(element), "{ty}");
+            }
+        }
+        let (mask, _) = field("__data_loc cpumask_t x", 4, 0, "");
+        let long = Box::new(integer(64, false, Base::Hexadecimal));
+        assert_eq!(mask, FieldType::Sequence(long));
+    }
+
+    #[test]
+    fn fixed_fields() {
+        let of = |declaration: &str, size| field(declaration, size, 0, "").0;
+        let array = |bits, base, n| FieldType::Array(Box::new(integer(bits, false, base)), n);
+        assert_eq!(of("unsigned long x[6]", 48), array(64, Base::Decimal, 6));
+        assert_eq!(of("unsigned char x[6]", 6), array(8, Base::Decimal, 6));
+        assert_eq!(of("pid_t x[N]", 8), array(32, Base::Decimal, 2), "an unknown number of them");
+        assert_eq!(of("odd_t x[4]", 16), array(32, Base::Decimal, 4), "an unknown type");
+        assert_eq!(of("struct thing x[4]", 12), array(8, Base::Hexadecimal, 12), "no size of ours");
+        assert_eq!(of("struct thing x", 12), array(8, Base::Hexadecimal, 12));
+        assert_eq!(of("bool x", 1), integer(8, false, Base::Decimal));
+        assert_eq!(of("enum thing x", 4), integer(32, false, Base::Decimal));
+        assert_eq!(of("void * x", 8), integer(64, false, Base::Hexadecimal));
+        let print = "\"%lx %pI4\", REC->x[0]";
+        assert_eq!(field("u64 x[2]", 16, 0, print).0, array(64, Base::Hexadecimal, 2));
+        let print = "\"%pI4\", REC->x";
+        assert_eq!(field("u8 x[4]", 4, 0, print).0, array(8, Base::Decimal, 4));
+    }
+
+    /// The labels of a field of so many bytes, with this table.
+    fn labels(size: usize, signed: bool, print: &str) -> Vec<(String, i128)> {
+        match field("int x", size, signed.into(), &format!("\"%s\", {print}")).0 {
+            FieldType::Enumeration(_, labels) => {
+                labels.into_iter().map(|l| (l.name, l.first)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn labels_are_compared_as_the_kernel_does() {
+        let table = "__print_symbolic(REC->x, { -1, \"a\" }, { 2, \"b\" }, { 2, \"c\" }, \
+                     { 0xFFFFFFFF, \"d\" }, { 300, \"e\" })";
+        let of = |size, signed| labels(size, signed, table);
+        let expected = |list: &[(&str, i128)]| -> Vec<(String, i128)> {
+            list.iter().map(|(name, v)| ((*name).into(), *v)).collect()
+        };
+        assert_eq!(of(4, true), expected(&[("a", -1), ("b", 2), ("e", 300)]));
+        assert_eq!(of(4, false), expected(&[("b", 2), ("d", 0xFFFF_FFFF), ("e", 300)]));
+        assert_eq!(of(1, true), expected(&[("a", -1), ("b", 2)]));
+        assert_eq!(of(1, false), expected(&[("b", 2)]));
+        let all = [("a", u64::MAX.into()), ("b", 2), ("d", 0xFFFF_FFFF), ("e", 300)];
+        assert_eq!(of(8, false), expected(&all));
+        let unknown = "__print_symbolic(REC->x, { 1, \"a\" }, { NAME, \"b\" })";
+        assert_eq!(labels(4, false, unknown), [], "all of them are known, or none");
+    }
+
+    #[test]
+    fn flags_have_a_label_a_bit() {
+        let table = "__print_flags(REC->x, \"|\", { 0, \"none\" }, { 3, \"both\" }, { 1, \"a\" }, \
+                     { 1UL << 31, \"b\" }, { 1UL << 63, \"c\" })";
+        let of = |size, signed| -> Vec<i128> {
+            labels(size, signed, table).into_iter().map(|(_, v)| v).collect()
+        };
+        assert_eq!(of(8, false), [1, 1 << 31, 1 << 63]);
+        assert_eq!(of(8, true), [1, 1 << 31, -1 << 63]);
+        assert_eq!(of(4, false), [1, 1 << 31]);
+        assert_eq!(of(4, true), [1, -1 << 31], "the sign is a bit, too");
+        assert_eq!(of(1, false), [1]);
+        let negative = "__print_flags(REC->x, \"|\", { 1 << 31, \"b\" })";
+        assert_eq!(labels(4, true, negative), [("b".into(), -1 << 31)]);
+        assert_eq!(labels(4, false, negative), []);
+    }
 }

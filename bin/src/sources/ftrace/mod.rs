@@ -6,6 +6,7 @@
 //! found.
 
 mod config;
+mod constant;
 mod cpu;
 pub mod decoder;
 mod fields;
