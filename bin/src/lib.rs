@@ -12,6 +12,7 @@
 
 mod cli;
 mod config;
+mod devices;
 #[doc(hidden)]
 pub mod fuzz;
 mod glob;
@@ -70,6 +71,7 @@ pub fn run() -> ExitCode {
                 USAGE
             }
         },
+        Some(Command::Devices(args)) => done(devices::run(&args, &mut raw_stdout())),
         Some(Command::Recover(args)) => done(recover::run(&args)),
     };
     status::flush();
