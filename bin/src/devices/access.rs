@@ -24,12 +24,12 @@ pub(super) fn may_open(root: &Path, node: &Path) -> Result<(), Refused> {
     if access(node, Access::READ_OK | Access::WRITE_OK).is_ok() {
         return Ok(());
     }
-    Err(Refused { why: "not yours to open".into(), advice: advice(root, &m) })
+    Err(Refused { why: "not yours to open".into(), advice: advice(root, m.gid(), m.mode()) })
 }
 
-/// Who may open a node like this.
-pub(super) fn advice(root: &Path, m: &fs::Metadata) -> String {
-    let group = group_name(root, m.gid()).filter(|_| m.mode() & 0o060 == 0o060 && m.gid() != 0);
+/// Who may open a node of this group and with these rights.
+pub(super) fn advice(root: &Path, gid: u32, mode: u32) -> String {
+    let group = group_name(root, gid).filter(|_| mode & 0o060 == 0o060 && gid != 0);
     match group {
         Some(group) => {
             format!("join its group and log in again: sudo usermod -aG {group} \"$USER\"")
