@@ -1,32 +1,31 @@
-//! Heap memory: anonymous pages, zeroed by the kernel when they are first touched.
+//! Memory of the machine's own, whatever its pages are (`mapping.rs`): zeroed by the kernel when
+//! it is first touched.
 //!
 //! One mapping for all memories that a stream is made with (a ring of many small
 //! sub-buffers must not cost a system call each), a further one for each that is replaced.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use memmap2::{MmapMut, MmapOptions};
 use rbpipe_core::backend::{BackendError, StreamInfo};
 use rbpipe_core::memory::{Memory, ReadMemory};
 
-/// A mapping that several memories share, each with a part of its own.
-struct Region {
-    base: NonNull<u8>,
-    // Held for its address; bytes are reached through `base` alone.
-    _map: MmapMut,
-}
-
-// SAFETY: `base` points into `_map`, which moves with it; the parts are handed out once each.
-unsafe impl Send for Region {}
-// SAFETY: as above; a shared region gives out addresses only.
-unsafe impl Sync for Region {}
+use crate::mapping::{Had, Mapping, Pages};
 
 /// One sub-buffer's bytes in the heap.
 pub struct HeapMemory {
-    region: Arc<Region>,
+    region: Arc<Mapping>,
     offset: usize,
     len: usize,
+}
+
+impl HeapMemory {
+    /// The file that holds the same bytes, and where they begin in it: a memfd's.
+    #[must_use]
+    pub fn file(&self) -> Option<(BorrowedFd<'_>, u64)> {
+        Some((self.region.file()?.as_fd(), self.offset as u64))
+    }
 }
 
 // SAFETY: the address is that of a mapping that the `Arc` keeps alive and that nobody else
@@ -34,24 +33,42 @@ pub struct HeapMemory {
 unsafe impl Memory for HeapMemory {
     fn base(&self) -> Option<NonNull<u8>> {
         // SAFETY: `offset + len` was checked against the mapping when the part was made.
-        Some(unsafe { self.region.base.add(self.offset) })
+        Some(unsafe { self.region.base().add(self.offset) })
     }
     fn len(&self) -> usize {
         self.len
     }
 }
 
-// SAFETY: anonymous mappings are zeroed, so every byte is initialised, and may be read.
+// SAFETY: fresh mappings are zeroed, so every byte is initialised, and may be read.
 unsafe impl ReadMemory for HeapMemory {}
 
 /// Hands out heap memories, stream by stream.
 #[derive(Default)]
 pub struct Heap {
+    pages: Pages,
+    /// Whose memory it is, for a memfd's name.
+    name: String,
     /// The region being handed out: whose it is, and how many of its parts are gone.
-    current: Option<(u32, Arc<Region>, usize, usize)>,
+    current: Option<(u32, Arc<Mapping>, usize, usize)>,
+    /// Bytes mapped so far, by what pages they had.
+    had: Vec<(Had, u64)>,
 }
 
 impl Heap {
+    /// Of these pages.
+    #[must_use]
+    pub(crate) fn of(pages: Pages, name: String) -> Self {
+        Self { pages, name, ..Self::default() }
+    }
+
+    /// What was had, in words, once streams are made.
+    pub(crate) fn words(&self) -> String {
+        let had =
+            |(had, bytes): &(Had, u64)| format!("{} {}", crate::units::Size(*bytes), had.words());
+        self.had.iter().map(had).collect::<Vec<_>>().join("; ")
+    }
+
     /// The next memory of this stream.
     ///
     /// # Errors
@@ -70,10 +87,14 @@ impl Heap {
         let known = matches!(&self.current, Some((id, ..)) if *id == stream.id);
         let parts = if known { 1 } else { stream.memories };
         let bytes = len.checked_mul(parts).ok_or_else(|| no_memory(usize::MAX, None))?;
-        let mut map =
-            MmapOptions::new().len(bytes).map_anon().map_err(|e| no_memory(bytes, Some(e)))?;
-        let base = NonNull::from(&mut map[..]).cast::<u8>();
-        let region = Arc::new(Region { base, _map: map });
+        let name = format!("{}_{}", self.name, stream.id);
+        let region =
+            Mapping::new(self.pages, bytes, &name).map_err(|e| no_memory(bytes, Some(e)))?;
+        match self.had.iter_mut().find(|(had, _)| *had == region.had) {
+            Some((_, sum)) => *sum += bytes as u64,
+            None => self.had.push((region.had, bytes as u64)),
+        }
+        let region = Arc::new(region);
         self.current = Some((stream.id, Arc::clone(&region), 1, parts));
         Ok(HeapMemory { region, offset: 0, len })
     }

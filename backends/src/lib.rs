@@ -3,10 +3,14 @@
 
 pub mod file;
 mod heap;
+mod mapping;
 pub mod pages;
+pub mod snapshot;
+mod trace;
 pub mod units;
 
 pub use heap::{Heap, HeapMemory};
+pub use mapping::Pages as PageKind;
 
 use rbpipe_core::backend::Visit;
 

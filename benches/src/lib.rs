@@ -36,6 +36,20 @@ pub fn channel<B: Backend>(
     config: B::Config,
     mode: Mode,
     streams: Streams,
+    ring: (u64, u32),
+) -> (Channel<B>, ClassId) {
+    channel_in(&Context::new("bench"), config, mode, streams, ring)
+}
+
+/// The same in this pipeline.
+///
+/// # Panics
+/// If it cannot be opened.
+pub fn channel_in<B: Backend>(
+    context: &Context,
+    config: B::Config,
+    mode: Mode,
+    streams: Streams,
     (size, count): (u64, u32),
 ) -> (Channel<B>, ClassId) {
     let classes = Arc::new(ClassRegistry::new());
@@ -44,7 +58,7 @@ pub fn channel<B: Backend>(
     let class = classes.register(class).expect("a class");
     let geometry = Geometry::new(size, count, B::READER_SUBBUFS, 84).expect("a geometry");
     let plan = ChannelPlan { name: "bench".into(), geometry, mode, classes };
-    let backend = B::open(config, &plan, &Context::new("bench")).expect("it opens");
+    let backend = B::open(config, &plan, context).expect("it opens");
     let options = ChannelOptions {
         plan,
         streams,

@@ -62,4 +62,14 @@ pub enum Command {
     Read(crate::read::ReadArgs),
     /// Make a trace whole that a killed pipeline left
     Recover(crate::recover::RecoverArgs),
+    /// How a running pipeline stands: recorded, lost, rates, fill
+    Status(crate::control::client::StatusArgs),
+    /// Returns when everything recorded so far is in the output
+    Flush(crate::control::client::NameArgs),
+    /// End the current piece of the trace, begin the next one; prints where the ended one is
+    Rotate(crate::control::client::NameArgs),
+    /// Copy what a pipeline's flight recorders hold into a trace, while it goes on
+    Snapshot(crate::control::client::SnapshotArgs),
+    /// End a running pipeline as SIGTERM does; returns when it has ended
+    Stop(crate::control::client::NameArgs),
 }

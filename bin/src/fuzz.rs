@@ -17,6 +17,7 @@ use crate::config;
 use crate::read::{self, Csv, Format, Metadata, Printers, Selection, StreamReader, Total};
 use crate::recover;
 pub use crate::sources::ftrace::decoder::{Decoded, EventFormat, Formats, Missed, PageError};
+pub use crate::sources::ftrace::page::Cursor;
 
 /// What reading `n` bytes may hold in memory at once: so much, and so many times `n`.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,12 @@ pub const TRACE: Bound = Bound { fixed: 1 << 20, per_byte: 200 };
 /// what is wrong (each line can be), and the words for the first twenty, each of which may
 /// show the whole text if it is one line. What `${NAME}` puts in comes on top.
 pub const CONFIG: Bound = Bound { fixed: 1 << 20, per_byte: 400 };
+
+/// Formats of the kernel and pages, as [`EventFormat`] and [`Decoded`] take them. For each byte:
+/// the labels of a format (six bytes of text are one of 64, in lists that are copied when they
+/// grow, and once more when the class is tried), or an event's place (eight bytes are one of
+/// 32) and its payload.
+pub const KERNEL: Bound = Bound { fixed: 64 << 10, per_byte: 200 };
 
 /// Reads a trace in every way that there is: as text, JSON and CSV, filtered, counted, while it
 /// grows and while it is cut, and as `recover` does.

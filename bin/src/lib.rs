@@ -12,6 +12,7 @@
 
 mod cli;
 mod config;
+mod control;
 mod devices;
 #[doc(hidden)]
 pub mod fuzz;
@@ -19,6 +20,7 @@ mod glob;
 mod read;
 mod recover;
 mod report;
+mod snapshots;
 mod sources;
 mod status;
 mod walk;
@@ -27,12 +29,15 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use rbpipe_core::backend::{Backend, Visit};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use cli::{Cli, Command, ConfigArgs, RunArgs};
+use control::client;
+use control::place::Taken;
 use sources::{Source, VisitSource};
 use status::say;
 use tracing_subscriber::EnvFilter;
@@ -73,6 +78,11 @@ pub fn run() -> ExitCode {
         },
         Some(Command::Devices(args)) => done(devices::run(&args, &mut raw_stdout())),
         Some(Command::Recover(args)) => done(recover::run(&args)),
+        Some(Command::Status(args)) => talked(client::status(&args, &mut io::stdout())),
+        Some(Command::Flush(args)) => talked(client::flush(&args)),
+        Some(Command::Rotate(args)) => talked(client::rotate(&args, &mut io::stdout())),
+        Some(Command::Snapshot(args)) => talked(client::snapshot(&args, &mut io::stdout())),
+        Some(Command::Stop(args)) => talked(client::stop(&args)),
     };
     status::flush();
     ExitCode::from(code)
@@ -124,6 +134,22 @@ fn done(result: anyhow::Result<()>) -> u8 {
     }
 }
 
+/// The exit code of a command that talked to a pipeline.
+fn talked(result: Result<(), client::Error>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(client::Error::Output(e)) => done(Err(e.into())),
+        Err(client::Error::Failed(why)) => {
+            say!("rbpipe: {why}");
+            FAILED
+        }
+        Err(client::Error::Usage(why)) => {
+            say!("rbpipe: {why}");
+            USAGE
+        }
+    }
+}
+
 fn is_broken_pipe(e: &anyhow::Error) -> bool {
     e.chain()
         .filter_map(|c| c.downcast_ref::<io::Error>())
@@ -151,6 +177,19 @@ fn pipeline(args: &RunArgs) -> u8 {
         say!("rbpipe: {}: the report would replace the configuration", path.display());
         return USAGE;
     }
+    // Before anything is opened or removed: the report of a pipeline that runs, too.
+    let claim = match config.control.then(|| control::place::claim(&config.name)) {
+        None => None,
+        Some(Ok(claim)) => Some(Arc::new(claim)),
+        Some(Err(Taken::Runs(why))) => {
+            say!("rbpipe: {why}");
+            return FAILED;
+        }
+        Some(Err(Taken::Trouble(why))) => {
+            tracing::warn!("{why}; it runs without a control socket (`control = false`)");
+            None
+        }
+    };
     // Before anything is recorded: an old report must not pass for this one's, and a place that
     // cannot be written is better known now than in a week.
     let report = match args.report.as_ref().map(|path| (path, File::create(path))) {
@@ -162,7 +201,7 @@ fn pipeline(args: &RunArgs) -> u8 {
         }
     };
     let name = config.name.clone();
-    let ended = walk::run(config).unwrap_or_else(|e| walk::Ended::nothing(name, e));
+    let mut ended = walk::run(config, claim).unwrap_or_else(|e| walk::Ended::nothing(name, e));
     let mut failed = ended.failed;
     // The report first: it is for programs, which may not have got anything else.
     if let Some((path, mut file)) = report {
@@ -180,7 +219,11 @@ fn pipeline(args: &RunArgs) -> u8 {
     }
     // While `ended` still answers a second SIGINT.
     status::flush();
-    if failed { FAILED } else { 0 }
+    let code = if failed { FAILED } else { 0 };
+    if let Some(server) = ended.server.take() {
+        server.end(code);
+    }
+    code
 }
 
 /// Whether two paths are one file.

@@ -8,12 +8,24 @@ use rbpipe_core::stream::StreamBooks;
 use serde_json::{Map, Value, json};
 
 use crate::status::{count, short};
-use crate::walk::{Ended, source_counts};
+use crate::walk::{ChannelView, Ended, SourceView, source_counts};
 
-/// The report's form, fixed by the contract: other people's scripts lean on it.
+/// The report of a pipeline that has ended.
 pub fn json(ended: &Ended) -> Value {
+    let (channels, sources) = (&ended.channels, &ended.sources);
+    of(&ended.name, ended.seconds, channels.iter().map(|c| &**c), sources.iter().map(|s| &**s))
+}
+
+/// The report's form, fixed by the contract: other people's scripts lean on it. Of a pipeline
+/// that runs the numbers are read one after the other: they add up when it has ended.
+pub fn of<'a>(
+    name: &str,
+    seconds: f64,
+    all: impl Iterator<Item = &'a ChannelView>,
+    sources: impl Iterator<Item = &'a SourceView>,
+) -> Value {
     let mut channels = Map::new();
-    for c in &ended.channels {
+    for c in all {
         let streams = c.monitor.streams();
         let mut body = books(&sum(&streams));
         body.insert("backend".into(), json!(c.backend));
@@ -27,17 +39,15 @@ pub fn json(ended: &Ended) -> Value {
         body.insert("streams".into(), list.collect());
         channels.insert(c.name.clone(), Value::Object(body));
     }
-    let sources: Map<String, Value> = ended
-        .sources
-        .iter()
+    let sources: Map<String, Value> = sources
         .map(|s| {
             let (read, lost_before) = source_counts(s);
             (s.name.clone(), json!({"read": read, "lost_before": lost_before}))
         })
         .collect();
     json!({
-        "name": ended.name,
-        "seconds": ended.seconds,
+        "name": name,
+        "seconds": seconds,
         "channels": channels,
         "sources": sources,
     })
@@ -99,7 +109,7 @@ pub fn sum(streams: &[StreamReport]) -> StreamBooks {
 pub fn summary(ended: &Ended) -> String {
     let mut out = format!("rbpipe: {:.1} s\n", ended.seconds);
     // Writing to a String cannot fail.
-    let mut looks: Vec<&str> = Vec::new();
+    let (mut looks, mut ends): (Vec<&str>, Vec<String>) = (Vec::new(), Vec::new());
     for c in &ended.channels {
         let b = sum(&c.monitor.streams());
         let _ = write!(
@@ -131,6 +141,15 @@ pub fn summary(ended: &Ended) -> String {
         for l in &c.look_with {
             if !looks.contains(&l.as_str()) {
                 looks.push(l);
+            }
+        }
+    }
+    for c in &ended.channels {
+        for line in c.at_the_end.iter().flat_map(|lines| lines()) {
+            // Channels that share a place say the same of it.
+            if !ends.contains(&line) {
+                let _ = writeln!(out, "  {line}");
+                ends.push(line);
             }
         }
     }

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,19 +14,24 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
-use rbpipe_core::backend::{Backend, Context, Visit};
+use rbpipe_core::backend::{AtTheEnd, Backend, Context, Visit};
 use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Prepared, Writer};
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
+use rbpipe_core::snapshot::SnapshotPlan;
 use rbpipe_core::stream::ImportWriter;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ChannelConfig, PipelineConfig, SourceConfig};
+use crate::control::place::Claim;
+use crate::control::server::{self, Server};
+use crate::snapshots::{Recorder, Recorders};
 use crate::sources::{self, Channels, Counts, Source, Stop, VisitSource};
 use crate::status::{StatusLine, count, say};
 
-/// A channel that runs.
-pub struct Running {
+/// A channel that runs, as others see it.
+#[derive(Clone)]
+pub struct ChannelView {
     /// Its name.
     pub name: String,
     /// Its backend's type.
@@ -34,26 +40,71 @@ pub struct Running {
     pub mode: Mode,
     /// Its books.
     pub monitor: Monitor,
+    /// Asks its drain.
+    pub control: Control,
+}
+
+/// A channel that runs.
+pub struct Running {
+    view: ChannelView,
     /// Commands that show what was recorded.
     pub look_with: Vec<String>,
+    /// What else there is to say of where it is.
+    pub at_the_end: Option<AtTheEnd>,
     writer: Writer,
-    control: Control,
+    /// It keeps its records.
+    recorder: Option<Recorder>,
     drain: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
-/// A source that runs, or ran.
-pub struct RunningSource {
+impl Deref for Running {
+    type Target = ChannelView;
+    fn deref(&self) -> &ChannelView {
+        &self.view
+    }
+}
+
+/// A source that runs, or ran, as others see it.
+#[derive(Clone)]
+pub struct SourceView {
     /// Its name.
     pub name: String,
     /// What it counted.
     pub counts: Arc<Counts>,
-    thread: Option<JoinHandle<anyhow::Result<()>>>,
     /// Set when it has come to its end.
     over: Arc<AtomicBool>,
 }
 
-impl RunningSource {
-    fn is_running(&self) -> bool {
+/// A source that runs, or ran.
+pub struct RunningSource {
+    view: SourceView,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Deref for RunningSource {
+    type Target = SourceView;
+    fn deref(&self) -> &SourceView {
+        &self.view
+    }
+}
+
+/// A running pipeline, as others see it.
+pub struct Outside {
+    /// Its name.
+    pub name: String,
+    /// Its first record comes after this.
+    pub begin: Instant,
+    /// Its channels.
+    pub channels: Vec<ChannelView>,
+    /// Its sources.
+    pub sources: Vec<SourceView>,
+    /// Those of its channels that keep their records.
+    pub recorders: Recorders,
+}
+
+impl SourceView {
+    /// Whether it has not come to its end.
+    pub fn is_running(&self) -> bool {
         // Acquire: with the Release in `Start`.
         !self.over.load(Ordering::Acquire)
     }
@@ -73,6 +124,8 @@ pub struct Ended {
     pub failed: bool,
     /// What of it has not been said yet.
     pub errors: Vec<anyhow::Error>,
+    /// Is to be told how it ended.
+    pub server: Option<Server>,
     /// Answers the second SIGINT for as long as there is something left to say or write.
     _runtime: Option<tokio::runtime::Runtime>,
 }
@@ -81,16 +134,17 @@ impl Ended {
     /// Nothing has been recorded, because of this.
     pub fn nothing(name: String, error: anyhow::Error) -> Self {
         let (channels, sources, errors) = (Vec::new(), Vec::new(), vec![error]);
-        Self { name, seconds: 0.0, channels, sources, failed: true, errors, _runtime: None }
+        let (failed, server, _runtime) = (true, None, None);
+        Self { name, seconds: 0.0, channels, sources, failed, errors, server, _runtime }
     }
 }
 
-/// Runs a pipeline to its end.
+/// Runs a pipeline to its end, and answers at its control socket while it runs.
 ///
 /// # Errors
 /// A device that cannot be opened; nothing has been recorded then. What goes wrong later is
 /// in [`Ended::errors`].
-pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
+pub fn run(config: PipelineConfig, claim: Option<Arc<Claim>>) -> anyhow::Result<Ended> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -98,9 +152,9 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         .context("cannot start the runtime")?;
     let asked = {
         let _runtime = runtime.enter();
-        Asked::listen().context("cannot listen for signals")?
+        Asked::listen(claim.clone()).context("cannot listen for signals")?
     };
-    let context = Context::new(config.name.clone());
+    let context = Arc::new(Context::new(config.name.clone()));
     let mut sources =
         config.sources.into_iter().map(open_source).collect::<anyhow::Result<Vec<_>>>()?;
     asked.check()?;
@@ -124,6 +178,12 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         channels.push(start().with_context(|| format!("channel {name}"))?);
     }
     asked.check()?;
+    let recorders = channels.iter().filter_map(|c| c.recorder.clone()).collect();
+    let recorders = Recorders::new(context, recorders);
+    if recorders.listen() {
+        let _runtime = runtime.enter();
+        at_signal(recorders.clone()).context("cannot listen for SIGUSR1")?;
+    }
     // Its time runs from here: opening (a ring that is mapped in, a slow device) is not in it.
     let begin = Instant::now();
     let stop = Stop::default();
@@ -132,10 +192,23 @@ pub fn run(config: PipelineConfig) -> anyhow::Result<Ended> {
         .into_iter()
         .map(|s| s.start(&channels, &stop, &ended))
         .collect::<anyhow::Result<_>>()?;
+    let server = claim.and_then(|claim| {
+        let outside = Outside {
+            name: config.name.clone(),
+            begin,
+            channels: channels.iter().map(|c| c.view.clone()).collect(),
+            sources: sources.iter().map(|s| s.view.clone()).collect(),
+            recorders: recorders.clone(),
+        };
+        let _runtime = runtime.enter();
+        let server = server::serve(claim, outside, asked.clone());
+        server.inspect_err(|e| tracing::warn!("its control socket cannot be used: {e}")).ok()
+    });
     let end = config.duration.map(|d| begin + d);
     runtime.block_on(wait(&asked, &channels, &sources, end, &ended));
-    let mut ended = finish(config.name, begin, channels, sources, &stop, config.stop_timeout);
-    ended._runtime = Some(runtime);
+    let parts = (channels, sources, recorders);
+    let mut ended = finish(config.name, begin, parts, &stop, config.stop_timeout);
+    (ended.server, ended._runtime) = (server, Some(runtime));
     Ok(ended)
 }
 
@@ -178,21 +251,25 @@ impl Open<'_> {
         let config = own::<B::Config>(channel.config)?;
         let options = channel.options;
         let backend = B::open(config, &options.plan, self.context)?;
-        let look_with = backend.look_with();
+        let plan = (!backend.takes(options.plan.mode)).then(|| backend.snapshot_plan()).flatten();
+        let shows = (backend.look_with(), backend.at_the_end(), plan);
         let mut prepared = Channel::prepare(options.clone(), backend)?;
         let imports = self.with.imports.iter().map(|cpu| prepared.import(Some(*cpu)));
         let imports = imports.collect::<Result<_, _>>()?;
         let (stop_timeout, runtime) = (self.with.stop_timeout, self.with.runtime.handle().clone());
-        let begin = move || begin(prepared, &options, look_with, stop_timeout, runtime);
+        let begin = move || begin(prepared, &options, shows, stop_timeout, runtime);
         Ok((Box::new(begin), imports))
     }
 }
+
+/// What a backend says of itself: see [`Running`].
+type Shows = (Vec<String>, Option<AtTheEnd>, Option<SnapshotPlan>);
 
 /// Makes the channel's output, and starts its drain.
 fn begin<B: Backend>(
     prepared: Prepared<B>,
     options: &ChannelOptions,
-    look_with: Vec<String>,
+    (look_with, at_the_end, plan): Shows,
     stop_timeout: Duration,
     runtime: tokio::runtime::Handle,
 ) -> anyhow::Result<Running> {
@@ -215,7 +292,10 @@ fn begin<B: Backend>(
         })
         .context("cannot start a thread")?;
     let drain = Some(drain);
-    Ok(Running { name, backend: B::TYPE, mode, monitor, look_with, writer, control, drain })
+    let backend = B::TYPE;
+    let recorder = plan.map(|plan| Recorder { name: name.clone(), control: control.clone(), plan });
+    let view = ChannelView { name, backend, mode, monitor, control };
+    Ok(Running { view, look_with, at_the_end, writer, recorder, drain })
 }
 
 fn own<T: Any>(config: Box<dyn Any + Send>) -> anyhow::Result<T> {
@@ -308,7 +388,8 @@ impl OpenedSource {
                 result
             })
             .with_context(|| format!("source {name}: cannot start a thread"))?;
-        Ok(RunningSource { name, counts, thread: Some(thread), over })
+        let view = SourceView { name, counts, over };
+        Ok(RunningSource { view, thread: Some(thread) })
     }
 }
 
@@ -337,7 +418,7 @@ async fn wait(
             () = ended.notified() => {}
             _ = tick.tick(), if status.is_shown() => status.show(channels),
         }
-        if !sources.iter().any(RunningSource::is_running) {
+        if !sources.iter().any(|s| s.is_running()) {
             break;
         }
     }
@@ -348,7 +429,7 @@ async fn wait(
 /// Whether a signal asked the program to end. A second SIGINT ends it at once, from its first
 /// step to its last.
 #[derive(Clone, Default)]
-struct Asked {
+pub struct Asked {
     asked: Arc<AtomicBool>,
     /// It ends anyhow: records are brought to their places.
     ending: Arc<AtomicBool>,
@@ -356,7 +437,8 @@ struct Asked {
 }
 
 impl Asked {
-    fn listen() -> std::io::Result<Self> {
+    /// `claim`: given back before the program ends at once.
+    fn listen(claim: Option<Arc<Claim>>) -> std::io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         // A file that grows beyond the process's limit is an output that fails, like a full
@@ -371,6 +453,9 @@ impl Asked {
                     _ = interrupt.recv() => {
                         if asked.swap(true, Ordering::Relaxed) {
                             sources::put_back();
+                            if let Some(claim) = &claim {
+                                claim.give_up();
+                            }
                             std::process::exit(130);
                         }
                         // The first one never cuts a trace short.
@@ -386,6 +471,12 @@ impl Asked {
         Ok(this)
     }
 
+    /// As SIGTERM.
+    pub fn stop(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+        self.notify.notify_one();
+    }
+
     /// While nothing has been recorded, and nothing old removed: an end is an error.
     fn check(&self) -> anyhow::Result<()> {
         ensure!(!self.asked.load(Ordering::Relaxed), "interrupted before anything was recorded");
@@ -393,19 +484,33 @@ impl Asked {
     }
 }
 
+/// Takes the snapshots that SIGUSR1 asks for, one after the other.
+fn at_signal(recorders: Recorders) -> std::io::Result<()> {
+    let mut usr1 = signal(SignalKind::user_defined1())?;
+    tokio::spawn(async move {
+        while usr1.recv().await.is_some() {
+            let recorders = recorders.clone();
+            // It waits for the channels; the runtime has other things to do.
+            let _ = tokio::task::spawn_blocking(move || recorders.at_signal()).await;
+        }
+    });
+    Ok(())
+}
+
 // --- the end ------------------------------------------------------------------------
 
 fn finish(
     name: String,
     begin: Instant,
-    mut channels: Vec<Running>,
-    mut sources: Vec<RunningSource>,
+    (mut channels, mut sources, recorders): (Vec<Running>, Vec<RunningSource>, Recorders),
     stop: &Stop,
     stop_timeout: Duration,
 ) -> Ended {
     let (mut failed, mut errors) = (false, Vec::new());
     stop.stop();
     wait_for(&sources, stop_timeout);
+    // Before they are told: they make them when all records are in their rings.
+    let snapshots = recorders.at_the_end();
     for c in &channels {
         c.control.stop();
     }
@@ -423,6 +528,7 @@ fn finish(
     for c in &mut channels {
         errors.extend(join(c.drain.take()).err());
     }
+    errors.extend(snapshots.finish());
     for c in &channels {
         let packets: u64 = c.monitor.streams().iter().map(|s| s.books.failed).sum();
         if packets > 0 {
@@ -432,13 +538,13 @@ fn finish(
     }
     failed |= !errors.is_empty();
     let seconds = begin.elapsed().as_secs_f64();
-    Ended { name, seconds, channels, sources, failed, errors, _runtime: None }
+    Ended { name, seconds, channels, sources, failed, errors, server: None, _runtime: None }
 }
 
 /// Waits until all sources have ended, but not for ever.
 fn wait_for(sources: &[RunningSource], at_most: Duration) {
     let deadline = Instant::now() + at_most;
-    while sources.iter().any(RunningSource::is_running) && Instant::now() < deadline {
+    while sources.iter().any(|s| s.is_running()) && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -452,7 +558,7 @@ fn join(thread: Option<JoinHandle<anyhow::Result<()>>>) -> anyhow::Result<()> {
 }
 
 /// Reads a source's counters.
-pub fn source_counts(source: &RunningSource) -> (u64, u64) {
+pub fn source_counts(source: &SourceView) -> (u64, u64) {
     let load = |a: &std::sync::atomic::AtomicU64| a.load(Ordering::Relaxed);
     (load(&source.counts.read), load(&source.counts.lost_before))
 }

@@ -13,7 +13,7 @@
  *   SIZE, TWO     bytes of a record; TWO: 1 or 2
  *   START=p       positions begin at p (a multiple of NSB*SB); they wrap at PM
  *   FLUSH=n       the reader may n times switch, and n times make an empty packet
- *   SNAPSHOT=n    the reader may make n snapshots (engine.md; not in the code yet)
+ *   SNAPSHOT=n    the reader may make n snapshots (snapshot.rs)
  *   RACE          the reader finalises at any time (else when all writers have ended)
  *   TIMEOUT       with RACE: it may cease to wait for what is open, and pass over it
  *   CRASH         the reader may die once between exchange and `consumed`, and starts again
@@ -789,7 +789,7 @@ proctype reader() {
   :: atomic { out[2] -> put(2) }
 #endif
 #if SNAPSHOT > 0
-  :: atomic { phase == RUNNING && !ANY_OUT && snapshots < SNAPSHOT -> snapshots++ };
+  :: atomic { phase == RUNNING && !ANY_OUT && snapshots < SNAPSHOT -> snapshots++ };   /* snapshot.rs: gather, lend, give_back */
      seal(0);
      atomic {                          /* newest and oldest; not what was begun since the switch */
        end = POS(write_pos); at = OLDEST(end);

@@ -8,15 +8,18 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
 use crate::class::ClassRegistry;
+use crate::drain::Refused;
 use crate::frontend::{Geometry, Mode};
 use crate::memory::Memory;
 use crate::packet::StreamClass;
-use crate::stream::Packet;
+use crate::snapshot::{PacketView, SnapshotPlan};
+use crate::stream::{LentPacket, Packet};
 
 /// Device trouble, in words for people: what was tried, on what, and what went wrong.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +136,9 @@ impl Context {
     }
 }
 
+/// Called when the channel has ended: lines for people.
+pub type AtTheEnd = Box<dyn Fn() -> Vec<String> + Send>;
+
 /// A kind of backend, one line in the registry.
 pub trait Backend: Sized + Send + 'static {
     /// What `type = "…"` says.
@@ -174,10 +180,23 @@ pub trait Backend: Sized + Send + 'static {
     fn look_with(&self) -> Vec<String> {
         Vec::new()
     }
+    /// What else there is to say at the end of where the records are.
+    fn at_the_end(&self) -> Option<AtTheEnd> {
+        None
+    }
     /// Whether packets are taken in this mode; if not, they stay in the ring (*kept*).
     fn takes(&self, mode: Mode) -> bool {
         let _ = mode;
         true
+    }
+    /// The bytes of a packet that is lent to a snapshot, for memory that can be read back.
+    fn view<'a>(packet: &'a LentPacket<'_, Self::Memory>) -> Option<PacketView<'a>> {
+        let _ = packet;
+        None
+    }
+    /// When its channel is to be copied without being asked by name.
+    fn snapshot_plan(&self) -> Option<SnapshotPlan> {
+        None
     }
     /// A memory of `stream.subbuf_size` bytes for this stream, ready to be written.
     ///
@@ -189,6 +208,19 @@ pub trait Backend: Sized + Send + 'static {
     /// # Errors
     /// Device trouble.
     fn output(&mut self) -> Result<Self::Output, BackendError>;
+}
+
+/// Why an output is to begin a new piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotate {
+    /// Somebody asked for it.
+    Asked {
+        /// When. Outputs that share a place begin one piece between them: one that was begun
+        /// since then does.
+        since: Instant,
+    },
+    /// Its own time has come ([`Output::rotate_at`]).
+    Due,
 }
 
 /// What becomes of a channel's packets. One for each channel; called once per packet,
@@ -208,6 +240,21 @@ pub trait Output<M: Memory>: Send + 'static {
     async fn turn(&mut self) {}
     /// Returns when all packets taken so far are where they belong.
     async fn flush(&mut self);
+    /// Begins a new piece of the output: what it takes from here on goes there. Called with
+    /// nothing in its hands ([`Output::flush`]). Gives where the piece is that has ended, if one
+    /// has.
+    ///
+    /// # Errors
+    /// That it has no pieces, or why a new one cannot be begun; it then goes on as it was.
+    async fn rotate(&mut self, why: Rotate) -> Result<Option<String>, Refused> {
+        let _ = why;
+        Err(Refused::NoPieces)
+    }
+    /// When it wants a rotation without being asked for one; the drain looks between packets,
+    /// and sleeps no longer than this. What goes wrong with it the output says itself.
+    fn rotate_at(&self) -> Option<Instant> {
+        None
+    }
     /// Flushes, and closes what was opened.
     ///
     /// # Errors

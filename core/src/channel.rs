@@ -15,8 +15,10 @@ use std::time::Duration;
 use crate::backend::{Backend, ChannelPlan, StreamInfo};
 use crate::class::{ClassId, ClassRegistry};
 use crate::clock;
+use crate::drain::Reply;
 use crate::frontend::Timestamps;
 use crate::packet::StreamClass;
+use crate::snapshot::SnapshotTo;
 use crate::stream::{
     ImportWriter, Reservation, Stream, StreamBooks, StreamCore, StreamError, StreamOptions,
     WakeReader, WriteError,
@@ -70,6 +72,8 @@ pub struct Channel<B: Backend> {
     pub(crate) streams: Vec<Stream<B::Memory>>,
     pub(crate) wake: Arc<Wake>,
     pub(crate) options: ChannelOptions,
+    /// To be made when it ends.
+    pub(crate) last_snapshots: Vec<(Arc<dyn SnapshotTo>, Reply)>,
 }
 
 /// The number of CPUs that this machine may have (hot-plugged ones included).
@@ -170,7 +174,7 @@ impl<B: Backend> Prepared<B> {
             imports: Mutex::new(cores(&streams[own..])),
             classes: Arc::clone(&options.plan.classes),
         });
-        Ok(Channel { shared, backend, output, streams, wake, options })
+        Ok(Channel { shared, backend, output, streams, wake, options, last_snapshots: Vec::new() })
     }
 }
 

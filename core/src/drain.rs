@@ -2,19 +2,22 @@
 //! own. The only timers of the engine are here: the switch timer (switch and drain in one
 //! turn) and the read timer (how long an idle reader sleeps at most).
 
+mod control;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, BackendError, Output};
+use crate::backend::{Backend, BackendError, Output, Rotate};
 use crate::channel::Channel;
 use crate::frontend::Position;
+use crate::snapshot::SnapshotTo;
 use crate::stream::{Nested, Stream};
-use crate::wake::Wake;
+
+pub use control::{Answer, Ask, Control, Done, Refused, Reply};
 
 /// Runs a future on this thread, which sleeps in between. Futures that need a runtime's
 /// timers or sockets find it if the thread has entered it.
@@ -37,33 +40,6 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Ready(out) => return out,
             Poll::Pending => thread::park(),
         }
-    }
-}
-
-/// Asks a running drain for something.
-#[derive(Clone)]
-pub struct Control {
-    wake: Arc<Wake>,
-    stop: Arc<AtomicBool>,
-    flush: Arc<AtomicBool>,
-}
-
-impl Control {
-    /// For the channel that sleeps at `wake` ([`Channel::waker`]).
-    #[must_use]
-    pub fn new(wake: Arc<Wake>) -> Self {
-        Self { wake, stop: Arc::default(), flush: Arc::default() }
-    }
-    /// Finalises the channel's streams, drains them and closes the output. Sources have
-    /// ended, or lose from here on.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.wake.wake();
-    }
-    /// Hands over what is part-filled, and losses that no packet tells yet.
-    pub fn flush(&self) {
-        self.flush.store(true, Ordering::Release);
-        self.wake.wake();
     }
 }
 
@@ -108,6 +84,9 @@ pub enum Notice {
 /// more writers than processors it is everyday.
 const WORTH_A_WORD: Duration = Duration::from_secs(1);
 
+/// How long a flush with a reply waits for records that are still being written.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A delivery that is missing.
 #[derive(Clone, Copy)]
 struct Missing {
@@ -132,14 +111,15 @@ impl<B: Backend> Channel<B> {
         // This thread never waits for itself in block mode.
         let _nested = Nested::enter();
         let _nested_twice = Nested::enter();
+        let _asks = control.until_the_end();
         let takes = self.backend.takes(self.options.plan.mode);
         let switch_timer = self.options.switch_timer.filter(|_| takes);
         let mut next_switch = switch_timer.map(|t| Instant::now() + t);
         let mut missing: Vec<Option<Missing>> = vec![None; self.streams.len()];
         let mut refill_at = Instant::now();
-        while !control.stop.load(Ordering::Acquire) {
-            if control.flush.swap(false, Ordering::AcqRel) && takes {
-                self.flush(notice, &mut refill_at);
+        while !control.is_stopped() {
+            if let Some((ask, reply)) = control.next() {
+                self.serve(ask, reply, takes, control, notice, &mut refill_at);
             }
             if let (Some(at), Some(timer)) = (next_switch, switch_timer) {
                 let now = Instant::now();
@@ -150,13 +130,17 @@ impl<B: Backend> Channel<B> {
                     next_switch = Some((at + timer).max(now));
                 }
             }
+            if takes && self.output.rotate_at().is_some_and(|at| at <= Instant::now()) {
+                self.flush(notice, &mut refill_at);
+                // What goes wrong the output says itself.
+                let _ = block_on(self.output.rotate(Rotate::Due));
+            }
             if takes && self.take_all(notice, &mut refill_at) > 0 {
                 continue;
             }
             let ticket = self.wake.prepare();
             // Everything that somebody may have woken it for.
-            let asked =
-                control.stop.load(Ordering::Acquire) || control.flush.load(Ordering::Acquire);
+            let asked = control.is_asked();
             let until_refill = self.until_refill(refill_at);
             let refill = until_refill.is_some_and(|t| t.is_zero());
             if asked || (takes && (refill || self.streams.iter().any(Stream::has_packet))) {
@@ -165,10 +149,14 @@ impl<B: Backend> Channel<B> {
             }
             let until_switch = next_switch.map(|at| at.saturating_duration_since(Instant::now()));
             let idle = if takes { self.options.read_timer } else { None };
-            let at_most = [until_switch, until_refill, idle].into_iter().flatten().min();
+            let until_rotation = self.output.rotate_at().filter(|_| takes);
+            let until_rotation =
+                until_rotation.map(|at| at.saturating_duration_since(Instant::now()));
+            let at_most =
+                [until_switch, until_refill, until_rotation, idle].into_iter().flatten().min();
             self.wake.sleep(ticket, at_most);
         }
-        self.finish(takes, stop_timeout, notice, &mut refill_at)
+        self.finish(takes, stop_timeout, control, notice, &mut refill_at)
     }
 
     /// How long until memory is asked for; `None`: none is missing.
@@ -225,6 +213,101 @@ impl<B: Backend> Channel<B> {
         }
     }
 
+    /// Does what somebody asks for, and says so.
+    fn serve(
+        &mut self,
+        ask: Ask,
+        reply: Reply,
+        takes: bool,
+        control: &Control,
+        notice: &mut dyn FnMut(Notice),
+        refill_at: &mut Instant,
+    ) {
+        match ask {
+            // Where nothing is taken all is where it belongs.
+            Ask::Flush if !takes => reply.tell(Ok(Done::Flushed)),
+            Ask::Flush if reply.is_nobody() => self.flush(notice, refill_at),
+            Ask::Flush => {
+                // All that was asked before it begins is done when it is.
+                let others = control.more_flushes();
+                let result = self.flush_all(control, notice, refill_at);
+                let again = |r: &Result<(), Refused>| match r {
+                    Ok(()) => Ok(Done::Flushed),
+                    Err(Refused::Behind { stream }) => Err(Refused::Behind { stream: *stream }),
+                    Err(Refused::Failed { packets }) => Err(Refused::Failed { packets: *packets }),
+                    Err(_) => Err(Refused::Ended),
+                };
+                for other in others {
+                    other.tell(again(&result));
+                }
+                reply.tell(result.map(|()| Done::Flushed));
+            }
+            Ask::Rotate { since } => {
+                // What cannot be taken now goes into the new piece: nothing is waited for.
+                if takes {
+                    self.flush(notice, refill_at);
+                }
+                let result = block_on(self.output.rotate(Rotate::Asked { since }));
+                reply.tell(result.map(Done::Rotated));
+            }
+            Ask::Snapshot { to, at_the_end: true } => self.last_snapshots.push((to, reply)),
+            Ask::Snapshot { to, at_the_end: false } => self.snapshot_for(to, reply),
+        }
+    }
+
+    fn snapshot_for(&mut self, to: Arc<dyn SnapshotTo>, reply: Reply) {
+        let result = self.snapshot(&*to);
+        // Who is told has it to himself.
+        drop(to);
+        reply.tell(result.map(Done::Snapped).map_err(Refused::from));
+    }
+
+    /// Snapshots of all that is left when the channel ends: those that were to wait for it, and
+    /// those that came too late to be made before.
+    fn last_snapshots(&mut self, control: &Control) {
+        for (to, reply) in std::mem::take(&mut self.last_snapshots) {
+            self.snapshot_for(to, reply);
+        }
+        while let Some((ask, reply)) = control.next() {
+            if let Ask::Snapshot { to, .. } = ask {
+                self.snapshot_for(to, reply);
+            }
+        }
+    }
+
+    /// A flush that knows whether everything recorded before it is where it belongs; waits a
+    /// while for records that are still being written.
+    fn flush_all(
+        &mut self,
+        control: &Control,
+        notice: &mut dyn FnMut(Notice),
+        refill_at: &mut Instant,
+    ) -> Result<(), Refused> {
+        let failed = |this: &Self| this.streams.iter().map(|s| s.books().failed).sum::<u64>();
+        let before = failed(self);
+        // Before the switch: what is reserved later may be in a sub-buffer that stays open.
+        let marks: Vec<Position> = self.streams.iter().map(Stream::mark).collect();
+        let deadline = Instant::now() + PATIENCE;
+        self.flush(notice, refill_at);
+        let stream = loop {
+            let behind = self.streams.iter().zip(&marks).find(|(s, mark)| !s.is_past(**mark));
+            let Some((behind, _)) = behind else { break None };
+            if control.is_stopped() {
+                return Err(Refused::Ended);
+            }
+            if Instant::now() >= deadline {
+                break Some(behind.info().id);
+            }
+            thread::sleep(Duration::from_millis(1));
+            self.drain(notice, refill_at, None);
+        };
+        match (stream, failed(self) - before) {
+            (Some(stream), _) => Err(Refused::Behind { stream }),
+            (None, 0) => Ok(()),
+            (None, packets) => Err(Refused::Failed { packets }),
+        }
+    }
+
     fn flush(&mut self, notice: &mut dyn FnMut(Notice), refill_at: &mut Instant) {
         self.streams.iter().for_each(Stream::switch);
         self.drain(notice, refill_at, None);
@@ -262,6 +345,7 @@ impl<B: Backend> Channel<B> {
         mut self,
         takes: bool,
         stop_timeout: Duration,
+        control: &Control,
         notice: &mut dyn FnMut(Notice),
         refill_at: &mut Instant,
     ) -> Result<(), BackendError> {
@@ -303,6 +387,8 @@ impl<B: Backend> Channel<B> {
             // What was written is known only now.
             block_on(self.output.flush());
             self.last_words(notice, refill_at, deadline);
+        } else {
+            self.last_snapshots(control);
         }
         block_on(self.output.flush());
         block_on(self.output.close())

@@ -31,6 +31,7 @@ pub mod frontend;
 pub mod memory;
 pub mod metadata;
 pub mod packet;
+pub mod snapshot;
 #[expect(unsafe_code, reason = "the seam")]
 pub mod stream;
 pub mod sync;

@@ -176,6 +176,22 @@ impl PacketHeader {
     }
 }
 
+/// The fields before [`COMMON_HEADER`] of a packet, as a copy, with another trace, sequence
+/// number and cumulative loss; the packet itself is not touched. `None`: shorter than that.
+#[must_use]
+pub fn renumbered(
+    packet: &[u8],
+    uuid: [u8; 16],
+    sequence: u64,
+    discarded: u64,
+) -> Option<[u8; COMMON_HEADER as usize]> {
+    let mut head = *packet.first_chunk::<{ COMMON_HEADER as usize }>()?;
+    head[4..20].copy_from_slice(&uuid);
+    head[64..72].copy_from_slice(&sequence.to_le_bytes());
+    head[72..80].copy_from_slice(&discarded.to_le_bytes());
+    Some(head)
+}
+
 /// Why bytes are no packet header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {

@@ -29,12 +29,14 @@ mod import;
 mod nesting;
 mod packet;
 mod reader;
+mod snapshot;
 mod writer;
 
 pub use import::{GivenRecord, ImportWriter};
 pub use nesting::{Nested, is_nested};
 pub use packet::Packet;
 pub use reader::{Stream, StreamError};
+pub use snapshot::{Gathered, LentPacket, Run};
 pub use writer::{Reservation, StreamWriter, WriteError};
 
 /// The lines of a stream in the heap.
@@ -127,6 +129,8 @@ pub(crate) struct StreamCore {
     bytes: AtomicU64,
     packets: AtomicU64,
     raised: AtomicU64,
+    /// Records in the packet that a snapshot has in its hands just now.
+    lent: AtomicU64,
     /// Keeps every memory that `bases` points into alive for as long as a writer lives.
     #[expect(dead_code, reason = "held, never looked at")]
     memories: Arc<dyn Any + Send + Sync>,
@@ -153,8 +157,11 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl StreamCore {
     pub(crate) fn books(&self) -> StreamBooks {
         let load = |a: &AtomicU64| a.load(Ordering::Relaxed);
+        // What a snapshot has in its hands is on its way back: it is kept.
+        let lent = load(&self.lent);
+        let engine = self.frontend.books();
         StreamBooks {
-            engine: self.frontend.books(),
+            engine: Books { kept: engine.kept.saturating_add(lent), ..engine },
             bytes: load(&self.bytes),
             packets: load(&self.packets),
             output_packets: load(&self.counts.packets),

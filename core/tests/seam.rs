@@ -9,10 +9,10 @@ use std::thread;
 use rbpipe_core::backend::{Identity, StreamInfo};
 use rbpipe_core::class::{ClassRegistry, EventClass, Field, FieldType};
 use rbpipe_core::decode::{Classes, Cursor};
-use rbpipe_core::frontend::{Geometry, Mode, Timestamps};
+use rbpipe_core::frontend::{Geometry, Mode, PacketFacts, Timestamps};
 use rbpipe_core::memory::{Memory, ReadMemory};
 use rbpipe_core::packet::StreamClass;
-use rbpipe_core::stream::{Packet, Stream, StreamOptions, WakeReader};
+use rbpipe_core::stream::{Gathered, Packet, Stream, StreamOptions, WakeReader};
 use rbpipe_core::wake::Wake;
 
 /// Bytes on the heap, by pointer.
@@ -76,8 +76,37 @@ fn stream(mode: Mode) -> Stream<Plain> {
 
 /// Reads a packet; gives its records, and puts it back as written.
 fn read(packet: Packet<Plain>, classes: &Classes) -> u64 {
-    let content = &packet.bytes()[..packet.facts().content as usize];
-    let mut cursor = Cursor::new(StreamClass::Plain.header_size() as usize, packet.facts().begin);
+    let records = look(packet.bytes(), packet.facts(), classes);
+    packet.written(0);
+    records
+}
+
+/// A snapshot of what the stream holds: one run; gives its last packet's sequence number.
+fn snapshot(stream: &mut Stream<Plain>, classes: &Classes) -> u64 {
+    let mut last = None;
+    let run = stream
+        .snapshot(|gathered| {
+            match gathered {
+                Gathered::BeginAgain => last = None,
+                Gathered::Packet(packet) => {
+                    let facts = packet.facts();
+                    let records = look(packet.bytes(), facts, classes);
+                    assert!(records <= facts.records, "aborted ones are left out");
+                    assert!(last.is_none_or(|l| l + 1 == facts.sequence), "one run");
+                    last = Some(facts.sequence);
+                }
+            }
+            Ok::<(), ()>(())
+        })
+        .expect("the sink's errors alone");
+    assert_eq!(last.unwrap_or(0), run.map_or(0, |run| run.last));
+    last.unwrap_or(0)
+}
+
+/// The records of a packet.
+fn look(bytes: &[u8], facts: &PacketFacts, classes: &Classes) -> u64 {
+    let content = &bytes[..facts.content as usize];
+    let mut cursor = Cursor::new(StreamClass::Plain.header_size() as usize, facts.begin);
     let mut records = 0;
     while let Some(record) = cursor.next(content, classes).expect("a record") {
         if record.class.is_some() {
@@ -87,7 +116,6 @@ fn read(packet: Packet<Plain>, classes: &Classes) -> u64 {
             records += 1;
         }
     }
-    packet.written(0);
     records
 }
 
@@ -124,7 +152,11 @@ fn what_is_written_through_pointers_is_read_back() {
             })
             .collect();
         let (mut records, mut held) = (0, Vec::new());
+        let mut newest = 0;
         while !writers.iter().all(thread::JoinHandle::is_finished) {
+            let snapped = snapshot(&mut stream, &classes);
+            assert!(snapped == 0 || snapped >= newest, "each is newer than the last");
+            newest = newest.max(snapped);
             // Two out at once, put back in the other order.
             held.extend(stream.get());
             if held.len() == 2 {

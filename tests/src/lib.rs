@@ -5,9 +5,11 @@ pub mod collect;
 pub mod faulty;
 pub mod fuzz;
 pub mod growing;
+pub mod kernel;
 pub mod program;
 pub mod records;
 pub mod timer;
+pub mod tracefs;
 
 use std::process::Command;
 

@@ -2,7 +2,7 @@
 //! of stream files that believes nothing.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rbpipe_core::channel::Writer;
@@ -123,6 +123,11 @@ pub fn verify(dir: &Path, classes: &ClassRegistry) -> Found {
 /// # Panics
 /// At the first thing that is wrong.
 pub fn verify_generated(dir: &Path) -> Found {
+    verify_shape(dir, &generated(), Shape { check: 8 })
+}
+
+/// What the program's generator records.
+fn generated() -> ClassRegistry {
     let classes = ClassRegistry::new();
     let class = EventClass::new(
         "rbpipe:generated",
@@ -134,28 +139,68 @@ pub fn verify_generated(dir: &Path) -> Found {
         ],
     );
     classes.register(class).expect("a class like any other");
-    verify_shape(dir, &classes, Shape { check: 8 })
+    classes
+}
+
+/// Reads the pieces of a rotated trace, the oldest first, as one: each is whole by itself and
+/// begins at 0, and together they hold no record twice. Gives what each channel has.
+///
+/// # Panics
+/// At the first thing that is wrong.
+#[must_use]
+pub fn verify_pieces(pieces: &[PathBuf]) -> BTreeMap<String, Found> {
+    let classes = Classes::new(generated().all());
+    let mut all: BTreeMap<String, Found> = BTreeMap::new();
+    let mut streams: BTreeMap<String, StreamCheck> = BTreeMap::new();
+    let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+    for piece in pieces {
+        for file in stream_files(piece) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let channel = name.rsplit_once('_').expect("a stream's file").0.to_owned();
+            let mut check = streams.remove(&name).unwrap_or(StreamCheck::new(Shape { check: 8 }));
+            if let Some(last) = check.last.take() {
+                check.time = check.time.max(last.end);
+            }
+            check.seen = Some(seen.remove(&channel).unwrap_or_default());
+            check.found = Found::default();
+            let found = all.entry(channel.clone()).or_default();
+            let bytes = std::fs::read(&file).expect("readable");
+            verify_stream(&bytes, &classes, &mut check, found);
+            seen.insert(channel, check.seen.take().expect("given above"));
+            streams.insert(name, check);
+        }
+    }
+    all
+}
+
+/// Which records of each writer were there.
+#[derive(Debug, Default)]
+struct Seen(BTreeMap<u32, Vec<u64>>);
+
+impl Seen {
+    fn once(&mut self, writer: u32, seq: u64) {
+        let bits = self.0.entry(writer).or_default();
+        let (word, bit) = ((seq / 64) as usize, 1 << (seq % 64));
+        if bits.len() <= word {
+            bits.resize((word + 1).next_power_of_two(), 0);
+        }
+        assert_eq!(bits[word] & bit, 0, "record {writer}/{seq} twice");
+        bits[word] |= bit;
+    }
 }
 
 fn verify_shape(dir: &Path, classes: &ClassRegistry, shape: Shape) -> Found {
     let classes = Classes::new(classes.all());
     let mut found = Found::default();
-    let mut files: Vec<_> = std::fs::read_dir(dir)
-        .expect("the trace is there")
-        .map(|e| e.expect("readable").path())
-        .filter(|p| p.file_name().is_some_and(|n| n != "metadata"))
-        .collect();
-    files.sort();
-    for file in files {
+    for file in stream_files(dir) {
         let bytes = std::fs::read(&file).expect("readable");
-        verify_stream(&bytes, &classes, shape, &mut found);
+        verify_stream(&bytes, &classes, &mut StreamCheck::new(shape), &mut found);
     }
     found
 }
 
-fn verify_stream(bytes: &[u8], classes: &Classes, shape: Shape, found: &mut Found) {
+fn verify_stream(bytes: &[u8], classes: &Classes, check: &mut StreamCheck, found: &mut Found) {
     let mut rest = bytes;
-    let mut check = StreamCheck::new(shape);
     while !rest.is_empty() {
         let (h, size) = header(rest);
         let (packet, next) = rest.split_at(size);
@@ -174,6 +219,74 @@ fn verify_stream(bytes: &[u8], classes: &Classes, shape: Shape, found: &mut Foun
     found.discarded += check.found.discarded;
 }
 
+/// One stream of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its id in the trace.
+    pub stream: u64,
+    /// Sequence numbers of its first and its last data packet.
+    pub first: u64,
+    /// See `first`.
+    pub last: u64,
+    /// Records, aborted ones left out.
+    pub records: u64,
+}
+
+/// Reads every stream file of a snapshot, in the order of their ids, and checks what the format
+/// promises and that each is one run: packets may be missing before the first one alone.
+///
+/// # Panics
+/// At the first thing that is wrong.
+pub fn verify_snapshot(dir: &Path, classes: &ClassRegistry) -> Vec<Run> {
+    verify_runs(dir, &Classes::new(classes.all()), Shape { check: 4 })
+}
+
+/// The same for what the program's generator records, and nothing else.
+///
+/// # Panics
+/// At the first thing that is wrong.
+pub fn verify_generated_snapshot(dir: &Path) -> Vec<Run> {
+    verify_runs(dir, &Classes::new(generated().all()), Shape { check: 8 })
+}
+
+fn verify_runs(dir: &Path, classes: &Classes, shape: Shape) -> Vec<Run> {
+    let mut runs: Vec<Run> = stream_files(dir).iter().map(|f| run(f, classes, shape)).collect();
+    runs.sort_by_key(|run| run.stream);
+    runs
+}
+
+fn run(file: &Path, classes: &Classes, shape: Shape) -> Run {
+    let bytes = std::fs::read(file).expect("readable");
+    let (begin, size) = header(&bytes);
+    assert_eq!((begin.sequence, begin.discarded), (0, 0), "the file's own packet");
+    assert_eq!(begin.content_size, u64::from(begin.stream_class.header_size()));
+    let mut run = Run { stream: begin.stream_id, first: 0, last: 0, records: 0 };
+    let (mut rest, mut check) = (&bytes[size..], StreamCheck::new(shape));
+    while !rest.is_empty() {
+        let (h, size) = header(rest);
+        assert_eq!((h.uuid, h.stream_id), (begin.uuid, begin.stream_id));
+        assert!(run.last == 0 || h.sequence == run.last + 1, "one run: {} {h:?}", run.last);
+        run.first = if run.last == 0 { h.sequence } else { run.first };
+        run.last = h.sequence;
+        let (packet, next) = rest.split_at(size);
+        run.records += check.packet(packet, classes);
+        rest = next;
+    }
+    assert!(run.last > 0, "a file has a packet");
+    run
+}
+
+/// The trace's files but its metadata, in the order of their names.
+fn stream_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir)
+        .expect("the trace is there")
+        .map(|e| e.expect("readable").path())
+        .filter(|p| p.file_name().is_some_and(|n| n != "metadata"))
+        .collect();
+    files.sort();
+    files
+}
+
 fn header(packet: &[u8]) -> (PacketHeader, usize) {
     let h = PacketHeader::decode(packet, |id| StreamClass::ALL.get(id as usize % 3).copied())
         .expect("a packet header");
@@ -189,6 +302,8 @@ pub struct StreamCheck {
     time: u64,
     /// A stream keeps the order of each writer's records.
     order: BTreeMap<u32, u64>,
+    /// Records that were there, in this stream or another one.
+    seen: Option<Seen>,
     /// What was found so far; `discarded` is what the last packet said.
     pub found: Found,
 }
@@ -203,7 +318,7 @@ impl Default for StreamCheck {
 impl StreamCheck {
     fn new(shape: Shape) -> Self {
         let (order, found) = (BTreeMap::new(), Found::default());
-        Self { shape, last: None, time: 0, order, found }
+        Self { shape, last: None, time: 0, order, seen: None, found }
     }
 
     /// Checks the stream's next packet; gives how many records it holds.
@@ -251,6 +366,9 @@ impl StreamCheck {
         assert_eq!(sum, check(writer, seq, bytes), "checksum of {writer}/{seq}");
         let before = self.order.insert(writer, seq);
         assert!(before.is_none_or(|b| b < seq), "order of writer {writer}: {before:?}, {seq}");
+        if let Some(seen) = &mut self.seen {
+            seen.once(writer, seq);
+        }
     }
 }
 

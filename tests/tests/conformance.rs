@@ -25,6 +25,8 @@ struct Case {
     payload: usize,
     abort: u64,
     fault: Fault,
+    /// Which memory, for backends that have a choice.
+    memory: &'static str,
     /// The channel ends while its writers write (or wait for room, for ever).
     ends: bool,
 }
@@ -40,6 +42,7 @@ const PLAIN: Case = Case {
     payload: 24,
     abort: 0,
     fault: Fault::None,
+    memory: "heap",
     ends: false,
 };
 
@@ -64,6 +67,9 @@ fn run<B: Backend>(case: Case) {
     let trace = dir.path().join("trace");
     if table.contains_key("path") {
         table.insert("path".into(), trace.display().to_string().into());
+    }
+    if table.contains_key("memory") {
+        table.insert("memory".into(), case.memory.into());
     }
     let config: B::Config = table.try_into().expect("a sample can be read");
     let (classes, class) = records::classes();
@@ -239,6 +245,18 @@ fn waiting_writers_are_let_go_at_the_end_and_their_losses_told() {
     for streams in [Streams::Single, Streams::PerThread(3), Streams::PerCpu] {
         for writers in [1, 3] {
             run_all(Case { fault: Fault::Stalled, streams, writers, ..endless });
+        }
+    }
+}
+
+/// Backends whose memory can be had in several ways keep their promises in each of them.
+#[test]
+fn every_kind_of_memory() {
+    for memory in ["heap", "huge", "memfd"] {
+        for mode in Mode::ALL {
+            for (size, count, reader) in [(4096, 2, 1), (4096, 8, 4), (1 << 20, 4, 2)] {
+                run_all(Case { memory, mode, size, count, reader, ..PLAIN });
+            }
         }
     }
 }

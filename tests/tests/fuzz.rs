@@ -106,7 +106,13 @@ fn damaged_packets() {
 }
 
 #[test]
+fn damaged_kernel_pages() {
+    random("kernel", 20_000, fuzz::kernel_input, fuzz::kernel_page);
+}
+
+#[test]
 fn bytes_that_are_nothing() {
+    random("kernel", 5000, <[u8]>::to_vec, fuzz::kernel_page);
     random("packet", 5000, <[u8]>::to_vec, fuzz::packet);
     random("config", 1000, <[u8]>::to_vec, fuzz::config);
 }
@@ -123,15 +129,20 @@ fn much_of_what_is_damaged_is_read() {
         std::iter::repeat_with(next).take(1500).collect::<Vec<u8>>()
     };
     let (mut traces, mut events, mut configs, mut records) = (0, 0, 0, 0);
+    let (mut alone, mut with_format) = (0, 0);
     for _ in 0..200 {
         let trace = fuzz::trace(&trace_input(&entropy()));
         traces += u32::from(trace.is_ok());
         events += u32::from(trace.is_ok_and(|n| n > 0));
         configs += u32::from(fuzz::config(&fuzz::config_input(&entropy())).is_ok());
         records += u32::from(fuzz::packet(&fuzz::packet_input(&entropy())).0 > 0);
+        let input = fuzz::kernel_input(&entropy());
+        let read = u32::from(fuzz::kernel_page(&input) > 0);
+        *(if input.starts_with(b"name:") { &mut with_format } else { &mut alone }) += read;
     }
-    let all = (traces, events, configs, records);
+    let all = (traces, events, configs, records, alone, with_format);
     assert!(traces > 100 && events > 50 && configs > 10 && records > 50, "{all:?}");
+    assert!(alone > 50 && with_format > 50, "{all:?}");
 }
 
 fn folder(name: &str, target: &str) -> PathBuf {
@@ -156,6 +167,7 @@ fn what_fuzzers_found_worth_keeping() {
     corpus("trace", |input| _ = fuzz::trace(input));
     corpus("config", |input| _ = fuzz::config(input));
     corpus("packet", |input| _ = fuzz::packet(input));
+    corpus("kernel", |input| _ = fuzz::kernel_page(input));
 }
 
 // What was found. Small inputs are files, in fuzz/regressions.
@@ -307,4 +319,39 @@ fn two_long_names_are_not_the_same() {
         "[source.g]\ntype = \"generator\"\nchannel = \"{a}\"\n[channel.{b}]\nbackend.type = \"pages\"\n"
     );
     config_error(text.as_bytes());
+}
+
+/// Formats that are made to be as bad as they can: signs alone, nesting, labels, names.
+#[test]
+fn formats_that_nobody_should_believe() {
+    let fields = "name: e\nID: 7\nformat:\n\tfield:u16 id;\toffset:0;\tsize:2;\tsigned:0;\n";
+    let print = |text: &str| format!("{fields}\nprint fmt: {text}").into_bytes();
+    let labels = "{1,\"a\"},".repeat(7000);
+    for text in [
+        format!("\"{}\"{}", "%d".repeat(12_000), ",".repeat(36_000)),
+        format!("\"%s\", {}", "REC->id?".repeat(7000)),
+        format!("\"%s\", {}{}", "REC->id?".repeat(3000), ":\"a\"".repeat(3000)),
+        format!("\"%d\", {}REC->id{}", "(".repeat(30_000), ")".repeat(30_000)),
+        format!("\"%d\", {}REC->id", "(u8)".repeat(15_000)),
+        format!("\"%s\", __print_flags(REC->id, \"|\", {labels})"),
+        format!("\"%s\", __print_symbolic(REC->id, {labels})"),
+        format!("\"%s\", __print_symbolic(REC->id, {{ {}1, \"a\" }})", "(".repeat(60_000)),
+        format!("\"%s\", __print_symbolic(REC->id, {{ {}1, \"a\" }})", "-~".repeat(30_000)),
+        format!("\"%s\", __print_symbolic(REC->id, {{ {}1, \"a\" }})", "1|".repeat(30_000)),
+        format!("\"%s\", __print_symbolic(REC->id, {{ {}1, \"a\" }})", "(u8)".repeat(15_000)),
+        "\"".repeat(60_000),
+    ] {
+        read("kernel", &print(&text), fuzz::kernel_page);
+    }
+    let same: String = (2..1400)
+        .map(|n| format!("\tfield:__data_loc u8[] a;\toffset:{};\tsize:4;\tsigned:0;\n", n * 4))
+        .collect();
+    read("kernel", format!("{fields}{same}").as_bytes(), fuzz::kernel_page);
+}
+
+/// A name began in the midst of a character.
+#[test]
+fn a_field_s_name_need_not_be_ascii() {
+    let text = "name: e\nID: 7\nformat:\n\tfield:int c\u{fffd}a;\toffset:0;\tsize:4;\tsigned:0;\n";
+    assert_eq!(read("kernel", text.as_bytes(), fuzz::kernel_page), 0);
 }

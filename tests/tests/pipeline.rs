@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rbpipe_tests::program::{balance, counts, rbpipe, run, start};
+use rbpipe_tests::program::{balance, counts, rbpipe, run, runtime, start};
 use rbpipe_tests::{have, records};
 use serde_json::Value;
 
@@ -331,6 +331,7 @@ fn the_status_line_is_shown_on_a_terminal_alone() {
     let command = format!("{} --config pipeline.toml", program.display());
     let out = Command::new("script")
         .args(["-qec", &command, "/dev/null"])
+        .env("XDG_RUNTIME_DIR", runtime())
         .current_dir(dir.path())
         .stdin(std::process::Stdio::null())
         .output()

@@ -6,7 +6,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rbpipe_tests::program::{balance, counts, limited, rbpipe, report, run_limited};
+use rbpipe_tests::program::{balance, counts, limited, rbpipe, report, run_limited, runtime};
 use rbpipe_tests::{have, records};
 use serde_json::Value;
 
@@ -58,6 +58,7 @@ fn a_full_disk_is_said_and_counted_and_writing_goes_on_when_there_is_room() {
     let out = Command::new("unshare")
         .args(["-rm", "bash", "-c", script])
         .arg(program.get_program())
+        .env("XDG_RUNTIME_DIR", runtime())
         .current_dir(dir.path())
         .output()
         .expect("it runs");
@@ -130,6 +131,7 @@ fn a_log_that_cannot_be_written_changes_nothing() {
         let out = Command::new("unshare")
             .args(["-rm", "bash", "-c", &script])
             .arg(rbpipe().get_program())
+            .env("XDG_RUNTIME_DIR", runtime())
             .current_dir(dir.path())
             .output()
             .expect("it runs");

@@ -4,24 +4,25 @@
 //! whoever opens the trace at any moment can read every packet in it.
 
 use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rbpipe_core::backend::{BackendError, ChannelPlan, Context, Identity};
-use rbpipe_core::class::ClassRegistry;
-use rbpipe_core::metadata::{self, StreamDescription, TraceDescription};
 use rbpipe_core::packet::{MAGIC, StreamClass};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 
+use super::pieces;
+use super::rotation::{Chores, Limits, Piece};
+use crate::trace::{self, METADATA, Member, TEMPORARY, Trace, new_uuid};
+
 /// What the metadata of every trace that rbpipe writes has in its `env` block.
 const OURS: &str = "tracer_name = \"rbpipe\"";
-const METADATA: &str = "metadata";
-const TEMPORARY: &str = ".metadata.new";
 
 /// No metadata of ours is larger: some hundred thousand event classes.
 const LARGEST: u64 = 64 << 20;
@@ -37,17 +38,23 @@ pub(super) struct Directory {
     path: PathBuf,
     /// The path as it was first written in the configuration.
     shown: PathBuf,
+    /// The first piece's.
     uuid: [u8; 16],
-    name: String,
-    clock_offset: u64,
+    trace: Trace,
     state: Mutex<State>,
+    // The rest is `rotation.rs`'s. Locked in this order: `piece`, `state`; `chores` alone.
+    /// The current piece; read by who writes into it.
+    pub(super) piece: RwLock<Piece>,
+    /// Bytes in it.
+    pub(super) bytes: AtomicU64,
+    pub(super) chores: Mutex<Chores>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// Which directory `path` was when it was made: device and inode.
-    id: Option<(u64, u64)>,
-    /// How often it had to be made anew: a stream file of an earlier one is not in it.
+    pub(super) id: Option<(u64, u64)>,
+    /// How often it was made anew: a stream file of an earlier one is not in it.
     generation: u64,
     /// Held for as long as it is written: see [`lock`].
     lock: Option<fs::File>,
@@ -59,16 +66,30 @@ struct State {
     overwrite: bool,
     /// What was in it is gone, and it has metadata of ours.
     begun: bool,
-    channels: Vec<Member>,
+    /// With the stream classes that have a packet, by [`StreamClass::number`].
+    channels: Vec<(Member, [bool; 3])>,
     /// Of the metadata on disk: each channel's classes and stream classes.
-    written: Option<Vec<(usize, [bool; 3])>>,
+    pub(super) written: Option<Written>,
+    /// The number that the current piece gets when it ends.
+    pub(super) next_piece: u64,
 }
 
-struct Member {
-    name: String,
-    classes: Arc<ClassRegistry>,
-    /// Stream classes that have a packet, by [`StreamClass::number`].
-    used: [bool; 3],
+/// Each channel's number of classes, and its stream classes.
+type Written = Vec<(usize, [bool; 3])>;
+
+impl State {
+    /// What metadata is to describe by now.
+    pub(super) fn wanted(&self) -> Written {
+        self.channels.iter().map(|(m, used)| (m.classes.len(), *used)).collect()
+    }
+
+    /// Another directory is at `path` now.
+    pub(super) fn begun_anew(&mut self, path: &Path, lock: Option<fs::File>) {
+        self.lock = lock;
+        self.id = identity(path);
+        self.generation += 1;
+        self.failed = None;
+    }
 }
 
 /// Makes the directory if there is none. Gives its one name, however `path` is written.
@@ -96,25 +117,32 @@ impl Directory {
         context: &Context,
     ) -> Result<Self, BackendError> {
         let lock = lock(path)?;
-        let mut uuid = [0; 16];
-        random(&mut uuid).map_err(|e| BackendError::io("no random bytes for a uuid", e))?;
-        uuid[6] = uuid[6] & 0x0f | 0x40; // RFC 4122, version 4
-        uuid[8] = uuid[8] & 0x3f | 0x80;
+        let uuid = new_uuid()?;
         let state = State { id: identity(path), lock, overwrite: true, ..State::default() };
         Ok(Self {
             path: path.to_owned(),
             shown,
             uuid,
-            name: context.pipeline.clone(),
-            clock_offset: context.clock_offset,
+            trace: Trace::new(context),
             state: Mutex::new(state),
+            piece: RwLock::new(Piece::first(uuid)),
+            bytes: AtomicU64::new(0),
+            chores: Mutex::default(),
         })
     }
 
     /// Whether a channel may write into it: it is empty, or, with `overwrite`, holds a trace
     /// of rbpipe's. It is replaced only if all channels that share it say so.
-    pub(super) fn may_write(&self, overwrite: bool) -> Result<(), BackendError> {
+    pub(super) fn may_write(&self, overwrite: bool, limits: Limits) -> Result<(), BackendError> {
         self.state().overwrite &= overwrite;
+        let mut piece = self.piece.write().unwrap_or_else(PoisonError::into_inner);
+        piece.limits = piece.limits.merge(limits).map_err(|key| {
+            let shown = self.path.display();
+            BackendError::new(format!("{shown}: its channels differ in `{key}`: say one of them"))
+        })?;
+        if piece.limits.any() {
+            pieces::refuse(&self.path)?;
+        }
         examine(&self.path, overwrite).map(|_| ())
     }
 
@@ -125,20 +153,41 @@ impl Directory {
         if state.begun {
             return Ok(());
         }
-        let mut entries = examine(&self.path, state.overwrite)?;
-        // Metadata last: until then the directory is recognised as ours.
-        entries.sort_by_key(|e| e.file_name().is_some_and(|n| n == METADATA));
+        let entries = examine(&self.path, state.overwrite)?;
         let shown = self.path.display();
         for entry in entries {
             fs::remove_file(&entry).map_err(|e| {
                 BackendError::io(format!("{shown}: cannot remove the trace there"), e)
             })?;
         }
+        if state.overwrite {
+            self.remove_pieces();
+        }
+        let there = pieces::numbers(&self.path).unwrap_or_default();
+        state.next_piece = there.last().map_or(1, |last| last.saturating_add(1));
         // At once: a trace that nothing was recorded into is a trace, too.
-        self.update(&mut state, &[])
+        self.update(&mut state, self.uuid, &Written::new())
             .map_err(|e| BackendError::io(format!("{shown}: cannot write metadata"), e))?;
         state.begun = true;
+        drop(state);
+        self.first_begins();
         Ok(())
+    }
+
+    /// The pieces of the trace that is replaced, and what a killed pipeline left of one.
+    fn remove_pieces(&self) {
+        let there = pieces::numbers(&self.path).unwrap_or_default();
+        let there = there.into_iter().map(|number| pieces::name(&self.path, number));
+        let next = pieces::next(&self.path);
+        let _ = fs::remove_file(next.join(TEMPORARY));
+        for piece in there.chain([next]) {
+            match pieces::remove_ours(&piece) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    tracing::warn!("{}: is not removed: {e}", piece.display());
+                }
+                _ => {}
+            }
+        }
     }
 
     /// The path as it was first written in the configuration.
@@ -146,7 +195,7 @@ impl Directory {
         &self.shown
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -158,74 +207,56 @@ impl Directory {
     /// and streams.
     pub(super) fn join(&self, plan: &ChannelPlan) -> Identity {
         let mut state = self.state();
-        let place = state.channels.len() as u32;
-        state.channels.push(Member {
-            name: plan.name.clone(),
-            classes: Arc::clone(&plan.classes),
-            used: [false; 3],
-        });
-        Identity {
-            uuid: self.uuid,
-            first_stream_class: place * StreamClass::ALL.len() as u32,
-            first_stream: u64::from(place) << 32,
-        }
+        state.channels.push((plan.into(), [false; 3]));
+        trace::identity(self.uuid, state.channels.len() - 1)
     }
 
     /// Brings the metadata on disk up to what packets of this stream class of this channel
     /// may need by now.
-    pub(super) fn describe(&self, identity: Identity, class: StreamClass) -> io::Result<()> {
+    pub(super) fn describe(
+        &self,
+        piece: &Piece,
+        identity: Identity,
+        class: StreamClass,
+    ) -> io::Result<()> {
+        let uuid = piece.uuid;
         let mut state = self.state();
         let place = identity.first_stream_class as usize / StreamClass::ALL.len();
-        if let Some(member) = state.channels.get_mut(place) {
-            member.used[class.number() as usize] = true;
+        if let Some((_, used)) = state.channels.get_mut(place) {
+            used[class.number() as usize] = true;
         }
-        let wanted: Vec<(usize, [bool; 3])> =
-            state.channels.iter().map(|m| (m.classes.len(), m.used)).collect();
+        let wanted = state.wanted();
         let is = |m: &(usize, [bool; 3])| {
             wanted.get(place).is_some_and(|w| m.0 >= w.0 && m.1[class.number() as usize])
         };
         if state.written.as_ref().is_some_and(|w| w.get(place).is_some_and(is)) {
             return Ok(());
         }
-        self.update(&mut state, &wanted)
+        self.update(&mut state, uuid, &wanted)
     }
 
-    fn update(&self, state: &mut State, wanted: &[(usize, [bool; 3])]) -> io::Result<()> {
-        let mut streams = Vec::new();
-        for (place, member) in state.channels.iter().enumerate() {
-            let classes = member.classes.all();
-            for class in StreamClass::ALL.into_iter().filter(|c| member.used[c.number() as usize]) {
-                streams.push(StreamDescription {
-                    id: (place * StreamClass::ALL.len()) as u32 + class.number(),
-                    class,
-                    channel: member.name.clone(),
-                    classes: classes.clone(),
-                });
-            }
-        }
-        let text = metadata::write(&TraceDescription {
-            uuid: self.uuid,
-            name: self.name.clone(),
-            hostname: hostname(),
-            clock_offset: self.clock_offset,
-            streams,
-        });
-        let temporary = self.path.join(TEMPORARY);
-        let result = fs::File::create(&temporary)
-            .and_then(|mut f| f.write_all(text.as_bytes()))
-            .and_then(|()| fs::rename(&temporary, self.path.join(METADATA)));
-        if result.is_err() {
-            let _ = fs::remove_file(&temporary);
-        } else {
-            state.written = Some(wanted.to_vec());
-        }
-        result
+    fn update(&self, state: &mut State, uuid: [u8; 16], wanted: &Written) -> io::Result<()> {
+        self.update_in(&self.path, uuid, state, wanted)
+    }
+
+    /// Writes the metadata of the piece in `directory`.
+    pub(super) fn update_in(
+        &self,
+        directory: &Path,
+        uuid: [u8; 16],
+        state: &mut State,
+        wanted: &Written,
+    ) -> io::Result<()> {
+        let channels = state.channels.iter().map(|(member, used)| (member, *used));
+        self.trace.describe(directory, uuid, channels)?;
+        state.written = Some(wanted.clone());
+        Ok(())
     }
 
     /// Makes sure that `path` still is the directory that was made, with its metadata; if
     /// somebody removed it or moved it away while the pipeline runs, makes it anew. Gives its
     /// generation.
-    pub(super) fn ensure(&self) -> io::Result<u64> {
+    pub(super) fn ensure(&self, piece: &Piece) -> io::Result<u64> {
         let mut state = self.state();
         let damage = |state: &State| {
             let moved = state.id != identity(&self.path);
@@ -241,7 +272,7 @@ impl Directory {
         }
         settle(&mut state);
         let Some(moved) = damage(&state) else { return Ok(state.generation) };
-        let result = self.make_anew(&mut state, moved);
+        let result = self.make_anew(&mut state, piece.uuid, moved);
         state.failed = result.as_ref().err().map(|e| (Instant::now(), e.to_string()));
         result
     }
@@ -251,7 +282,7 @@ impl Directory {
         settle(&mut self.state());
     }
 
-    fn make_anew(&self, state: &mut State, moved: bool) -> io::Result<u64> {
+    fn make_anew(&self, state: &mut State, uuid: [u8; 16], moved: bool) -> io::Result<u64> {
         if moved {
             fs::create_dir_all(&self.path)?;
             // Another pipeline's by now, or somebody else's: not ours to write into.
@@ -259,13 +290,10 @@ impl Directory {
             if fs::read_dir(&self.path)?.next().is_some() {
                 return Err(io::Error::other("another directory has its place, and is not empty"));
             }
-            state.lock = lock;
-            state.id = identity(&self.path);
-            state.generation += 1;
+            state.begun_anew(&self.path, lock);
         }
-        let wanted: Vec<(usize, [bool; 3])> =
-            state.channels.iter().map(|m| (m.classes.len(), m.used)).collect();
-        self.update(state, &wanted)?;
+        let wanted = state.wanted();
+        self.update(state, uuid, &wanted)?;
         let what = if moved { "" } else { "its metadata " };
         tracing::warn!(
             "{}: {what}was removed or moved away while the pipeline runs; a new one is begun",
@@ -278,7 +306,7 @@ impl Directory {
 /// Locks a directory for one writer, so that no second pipeline replaces a trace that is
 /// being written. The lock goes with the process, however it ends. `None`: a file system
 /// without locks.
-fn lock(path: &Path) -> Result<Option<fs::File>, BackendError> {
+pub(super) fn lock(path: &Path) -> Result<Option<fs::File>, BackendError> {
     let shown = path.display();
     let directory = fs::File::open(path)
         .map_err(|e| BackendError::io(format!("{shown}: cannot be opened"), e))?;
@@ -309,21 +337,13 @@ fn settle(state: &mut State) {
 }
 
 /// Device and inode of the directory at `path`.
-fn identity(path: &Path) -> Option<(u64, u64)> {
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
     let found = fs::metadata(path).ok().filter(fs::Metadata::is_dir)?;
     Some((found.dev(), found.ino()))
 }
 
-fn random(bytes: &mut [u8]) -> io::Result<()> {
-    fs::File::open("/dev/urandom")?.read_exact(bytes)
-}
-
-fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
 /// What is in `path`, if all of it may be removed; or why not.
-fn examine(path: &Path, overwrite: bool) -> Result<Vec<PathBuf>, BackendError> {
+pub(super) fn examine(path: &Path, overwrite: bool) -> Result<Vec<PathBuf>, BackendError> {
     let shown = path.display();
     let said = |what: &str| BackendError::new(format!("{shown}: {what}"));
     let failed = |what: &str, e: io::Error| BackendError::io(format!("{shown}: {what}"), e);
@@ -353,6 +373,8 @@ fn examine(path: &Path, overwrite: bool) -> Result<Vec<PathBuf>, BackendError> {
              another path"
         )));
     }
+    // Metadata last: who removes is interrupted, and until then the directory is recognised.
+    entries.sort_by_key(|e| e.file_name().is_some_and(|n| n == METADATA));
     Ok(entries)
 }
 

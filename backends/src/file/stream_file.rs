@@ -15,14 +15,15 @@ const FIRST_STEP: u64 = 1 << 20;
 const LAST_STEP: u64 = 64 << 20;
 
 /// A stream file, open.
-pub(super) struct StreamFile {
+pub(crate) struct StreamFile {
     file: File,
     path: PathBuf,
-    /// End of the last whole packet.
+    /// End of the last whole packet, and of the first one, which is the file's own.
     end: u64,
+    begin: u64,
     allocated: u64,
     step: u64,
-    /// The file system has no fallocate, or no room for it: not asked again.
+    /// The file system has no fallocate, or no room for it, or zeroes it: not asked (again).
     plain: bool,
     /// Written since the last sync.
     pub(super) dirty: bool,
@@ -31,33 +32,34 @@ pub(super) struct StreamFile {
 }
 
 impl StreamFile {
-    /// Makes the file. It begins with an empty packet with sequence number 0, at the
-    /// stream's start, so that losses before the first data packet are told in full.
-    /// `first`: when the first data packet begins; records that bring their own time may be
-    /// older than the stream that they come into.
-    pub(super) fn create(
+    /// Makes the file. It begins with an empty packet with sequence number 0, at `start`, where
+    /// the stream or its part in this piece begins, so that losses before the first data packet
+    /// are told in full.
+    pub(crate) fn create(
         directory: &Path,
         generation: u64,
         channel: &str,
         info: &StreamInfo,
-        first: u64,
+        uuid: [u8; 16],
+        start: u64,
     ) -> io::Result<Self> {
         let path = directory.join(format!("{channel}_{}", info.id));
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let plain = zeroes_room(&file);
         let mut this = Self {
             file,
             path,
             end: 0,
+            begin: 0,
             allocated: 0,
             step: FIRST_STEP,
-            plain: false,
+            plain,
             dirty: false,
             generation,
         };
         let size = u64::from(info.class.header_size());
-        let start = info.start.min(first);
         let header = PacketHeader {
-            uuid: info.identity.uuid,
+            uuid,
             stream_class: info.class,
             stream_class_id: info.identity.first_stream_class + info.class.number(),
             stream_id: info.identity.first_stream + u64::from(info.id),
@@ -73,8 +75,11 @@ impl StreamFile {
         let mut packet = [0; 128];
         packet[..size as usize].copy_from_slice(&header[..size as usize]);
         let packet = &packet[..packet_size(size) as usize];
-        match this.append(&[packet]) {
-            (1, _) => Ok(this),
+        match this.append(&[[packet, &[]]]) {
+            (1, _) => {
+                this.begin = this.end;
+                Ok(this)
+            }
             (_, error) => {
                 // No file without its beginning: made anew when there is room.
                 let _ = std::fs::remove_file(&this.path);
@@ -107,22 +112,24 @@ impl StreamFile {
         }
     }
 
-    /// Writes packets at the end, in one call where the system takes them so. Gives how
-    /// many are in the file; the rest is cut off again, and the reason given.
-    pub(super) fn append(&mut self, packets: &[&[u8]]) -> (usize, Option<io::Error>) {
-        let total: u64 = packets.iter().map(|p| p.len() as u64).sum();
-        self.allocate(total);
+    /// Writes packets at the end, in one call where the system takes them so; each in two
+    /// parts, of which one may be empty. Gives how many are in the file; the rest is cut off
+    /// again, and the reason given.
+    pub(crate) fn append(&mut self, packets: &[[&[u8]; 2]]) -> (usize, Option<io::Error>) {
+        let length = |p: &[&[u8]; 2]| p[0].len() + p[1].len();
+        let total: usize = packets.iter().map(length).sum();
+        self.allocate(total as u64);
         self.dirty = true;
         let (mut at, mut first, mut skip) = (self.end, 0, 0);
         let error = loop {
-            if first == packets.len() {
-                break None;
-            }
-            let slices: Vec<IoSlice<'_>> = packets[first..]
-                .iter()
+            let Some(next) = packets.get(first) else { break None };
+            let after = packets[first + 1..].iter().flatten().copied();
+            let slices: Vec<IoSlice<'_>> = rest(*next, skip)
+                .into_iter()
+                .chain(after)
+                .filter(|part| !part.is_empty())
                 .take(64)
-                .enumerate()
-                .map(|(i, p)| IoSlice::new(if i == 0 { &p[skip..] } else { p }))
+                .map(IoSlice::new)
                 .collect();
             let written = match self.write(&slices, at) {
                 Ok(0) => break Some(ErrorKind::WriteZero.into()),
@@ -132,9 +139,9 @@ impl StreamFile {
             };
             at += written as u64;
             skip += written;
-            while first < packets.len() && skip >= packets[first].len() {
-                skip -= packets[first].len();
-                self.end += packets[first].len() as u64;
+            while let Some(done) = packets.get(first).map(length).filter(|length| skip >= *length) {
+                skip -= done;
+                self.end += done as u64;
                 first += 1;
             }
         };
@@ -171,6 +178,24 @@ impl StreamFile {
         }
     }
 
+    /// Forgets all packets but the file's own first one; their room is used again.
+    pub(crate) fn begin_again(&mut self) {
+        self.allocated = self.allocated.max(self.end);
+        self.end = self.begin;
+    }
+
+    /// Makes room for a packet that somebody else writes: into this file, at this place.
+    pub(crate) fn make_room(&mut self, len: u64) -> (&File, u64) {
+        self.allocate(len);
+        self.dirty = true;
+        (&self.file, self.end)
+    }
+
+    /// That packet is there.
+    pub(crate) fn grew(&mut self, len: u64) {
+        self.end += len;
+    }
+
     /// Forces what was written to the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.dirty = false;
@@ -178,11 +203,25 @@ impl StreamFile {
     }
 
     /// Gives back room that was allocated ahead.
-    pub(super) fn close(&mut self) -> io::Result<()> {
+    pub(crate) fn close(&mut self) -> io::Result<()> {
         if self.is_gone() {
             // To its end it would be filled with zeros, which nobody can read.
             return Err(io::Error::other("it was removed or cut just before the end"));
         }
         if self.allocated > self.end { self.file.set_len(self.end) } else { Ok(()) }
     }
+}
+
+/// Whether room is zeroed the moment it is asked for, and so costs as much as writing it: tmpfs
+/// (twice the CPU time, measured).
+fn zeroes_room(file: &File) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    rustix::fs::fstatfs(file).is_ok_and(|found| found.f_type as u64 == TMPFS)
+}
+
+/// What is left of two parts after so many bytes of them.
+fn rest(parts: [&[u8]; 2], skip: usize) -> [&[u8]; 2] {
+    let [head, body] = parts;
+    let in_head = skip.min(head.len());
+    [&head[in_head..], &body[skip - in_head..]]
 }

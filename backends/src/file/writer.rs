@@ -11,16 +11,20 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rbpipe_core::backend::BackendError;
+use rbpipe_core::backend::{BackendError, StreamInfo};
+use rbpipe_core::frontend::PacketFacts;
+use rbpipe_core::packet::{packet_size, renumbered};
 use rbpipe_core::stream::{Nested, Packet};
 
 use super::Sync;
 use super::directory::Directory;
+use super::rotation::Piece;
 use super::stream_file::StreamFile;
 use crate::heap::HeapMemory;
 
@@ -34,7 +38,8 @@ pub(super) struct Pool {
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
+/// What a channel's threads share.
+pub(super) struct Shared {
     directory: Arc<Directory>,
     channel: String,
     sync: Sync,
@@ -42,6 +47,8 @@ struct Shared {
     work: Condvar,
     idle: Condvar,
     trouble: Mutex<Trouble>,
+    /// Bytes that one write carries at most.
+    most_bytes: usize,
 }
 
 #[derive(Default)]
@@ -58,9 +65,64 @@ struct Queue {
     packets: VecDeque<Packet<HeapMemory>>,
     /// A thread has the file, or will take it from the ready list.
     busy: bool,
-    file: Option<StreamFile>,
+    place: Place,
     next_sync: Option<Instant>,
 }
+
+/// Where a stream is in the trace. Goes with the right to write it.
+#[derive(Default)]
+struct Place {
+    file: Option<StreamFile>,
+    /// [`Piece::count`] of the piece that it is in.
+    piece: u64,
+    /// What its last written packet told.
+    told: Told,
+    /// The same when the piece began: the piece's packets are numbered from there.
+    base: Told,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Told {
+    sequence: u64,
+    lost: u64,
+    end: u64,
+}
+
+impl Place {
+    /// Follows into the current piece; gives the file in the one that has ended.
+    fn follow(&mut self, piece: &Piece) -> Option<StreamFile> {
+        if self.piece == piece.count {
+            return None;
+        }
+        self.piece = piece.count;
+        self.base = self.told;
+        self.file.take()
+    }
+
+    /// Where the stream begins in the piece, whose first packet is this.
+    fn start(&self, piece: &Piece, info: &StreamInfo, first: &PacketFacts) -> u64 {
+        let before = if self.base.sequence == 0 { info.start } else { self.base.end };
+        // A loss may be as old as the packet before it.
+        let whole = first.lost == self.base.lost && first.sequence == self.base.sequence + 1;
+        let start = if whole && piece.count > 0 { before.max(piece.start) } else { before };
+        // Records that bring their own time may be older than all that.
+        start.min(first.begin)
+    }
+
+    /// A packet's beginning as this piece tells it; `None`: as it is.
+    fn head(&self, piece: &Piece, packet: &Packet<HeapMemory>) -> Option<[u8; HEAD]> {
+        if piece.count == 0 {
+            return None;
+        }
+        let facts = packet.facts();
+        let sequence = facts.sequence.saturating_sub(self.base.sequence);
+        let lost = facts.lost.saturating_sub(self.base.lost);
+        renumbered(packet.bytes(), piece.uuid, sequence, lost)
+    }
+}
+
+/// What is told anew of a packet.
+const HEAD: usize = rbpipe_core::packet::COMMON_HEADER as usize;
 
 /// Whose thread writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,7 +153,9 @@ impl Pool {
         channel: String,
         sync: Sync,
     ) -> Result<Self, BackendError> {
+        let most_bytes = directory.most_bytes(MOST_BYTES);
         let shared = Arc::new(Shared {
+            most_bytes,
             directory,
             channel,
             sync,
@@ -100,6 +164,7 @@ impl Pool {
             idle: Condvar::new(),
             trouble: Mutex::default(),
         });
+        shared.directory.register(&shared);
         let count = thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(1, 4);
         // If one cannot be started, the drop of this ends the others.
         let mut pool = Self { shared, threads: Vec::new() };
@@ -177,7 +242,7 @@ impl Pool {
         }
         let mut state = lock(&self.shared.state);
         let mut result = Ok(());
-        for file in state.streams.iter_mut().filter_map(|q| q.file.as_mut()) {
+        for file in state.streams.iter_mut().filter_map(|q| q.place.file.as_mut()) {
             let mut done = file.close();
             if self.shared.sync != Sync::Never {
                 done = done.and(file.sync());
@@ -188,6 +253,8 @@ impl Pool {
             }
         }
         state.streams.clear();
+        drop(state);
+        self.shared.directory.finish_chores();
         result
     }
 }
@@ -229,11 +296,11 @@ impl Shared {
         by: By,
     ) -> MutexGuard<'a, State> {
         let queue = &mut state.streams[stream];
-        let mut file = queue.file.take();
+        let mut place = mem::take(&mut queue.place);
         let mut packets: Vec<Packet<HeapMemory>> = Vec::new();
         let mut bytes = 0;
         while let Some(next) = queue.packets.front() {
-            if !packets.is_empty() && bytes + next.size() > MOST_BYTES {
+            if !packets.is_empty() && bytes + next.size() > self.most_bytes {
                 break;
             }
             bytes += next.size();
@@ -244,7 +311,7 @@ impl Shared {
         let id = stream as u32;
         // Whatever goes wrong in there costs these packets (dropped, they count as failed) and
         // nothing else: who waits for them below must not wait for ever.
-        let write = AssertUnwindSafe(|| self.write(&mut file, packets));
+        let write = AssertUnwindSafe(|| self.write(&mut place, packets));
         if catch_unwind(write).is_err() {
             self.failed(id, &"the thread that writes failed badly (a panic)", count);
         }
@@ -254,11 +321,11 @@ impl Shared {
             self.idle.notify_all();
         }
         let mut queue = &mut state.streams[stream];
-        if file.as_ref().is_none_or(|f| !f.dirty) {
+        if place.file.as_ref().is_none_or(|f| !f.dirty) {
             // Nothing to force (the file could not be made): nobody is to look for its time.
             queue.next_sync = None;
         }
-        if let (Sync::Every(t), Some(f)) = (self.sync, &mut file)
+        if let (Sync::Every(t), Some(f)) = (self.sync, &mut place.file)
             && f.dirty
         {
             let now = Instant::now();
@@ -281,7 +348,7 @@ impl Shared {
                 Some(_) => {}
             }
         }
-        queue.file = file;
+        queue.place = place;
         if queue.packets.is_empty() {
             queue.busy = false;
         } else {
@@ -290,53 +357,91 @@ impl Shared {
         state
     }
 
-    /// Writes packets of one stream; those that are in the file count as written, the
-    /// others fail by being dropped.
-    fn write(&self, file: &mut Option<StreamFile>, packets: Vec<Packet<HeapMemory>>) {
+    /// Writes packets of one stream, all into one piece; those that are in the file count as
+    /// written, the others fail by being dropped.
+    fn write(&self, place: &mut Place, packets: Vec<Packet<HeapMemory>>) {
         let Some(first) = packets.first() else { return };
-        let info = Arc::clone(first.stream());
-        let (count, begin) = (packets.len(), first.facts().begin);
-        let result = self.opened(file, &info, begin).map(|file| {
-            let bytes: Vec<&[u8]> = packets.iter().map(Packet::bytes).collect();
-            file.append(&bytes)
-        });
-        match result {
-            Ok((written, error)) => {
-                for (i, packet) in packets.into_iter().enumerate() {
-                    if i < written {
-                        let bytes = packet.size() as u64;
-                        packet.written(bytes);
-                    }
-                }
-                match error {
-                    Some(e) => self.failed(info.id, &e, count - written),
-                    None => self.fine(),
-                }
+        let (info, count) = (Arc::clone(first.stream()), packets.len());
+        // With the empty packet of a new file.
+        let empty = packet_size(u64::from(info.class.header_size()));
+        let announced = empty + packets.iter().map(|p| p.size() as u64).sum::<u64>();
+        let piece = self.directory.enter(announced);
+        let stale = place.follow(&piece);
+        let made = place.file.is_none();
+        let result = self.opened(place, &piece, &info, first.facts()).map(|()| {
+            let heads: Vec<_> = packets.iter().map(|p| place.head(&piece, p)).collect();
+            let parts: Vec<[&[u8]; 2]> = packets
+                .iter()
+                .zip(&heads)
+                .map(|(packet, head)| match (packet.bytes(), head) {
+                    (bytes, Some(head)) => [&head[..], &bytes[HEAD..]],
+                    (bytes, None) => [&[], bytes],
+                })
+                .collect();
+            match &mut place.file {
+                Some(file) => file.append(&parts),
+                None => (0, None),
             }
-            Err(e) => self.failed(info.id, &e, count),
+        });
+        let mut used = if made && place.file.is_some() { empty } else { 0 };
+        let (written, error) = match result {
+            Ok((written, None)) => (written, None),
+            Ok((written, Some(e))) => (written, Some(e)),
+            Err(e) => (0, Some(e)),
+        };
+        for packet in packets.into_iter().take(written) {
+            let (facts, bytes) = (*packet.facts(), packet.size() as u64);
+            place.told = Told { sequence: facts.sequence, lost: facts.lost, end: facts.end };
+            used += bytes;
+            packet.written(bytes);
+        }
+        self.directory.give_back(&piece, announced.saturating_sub(used));
+        let in_piece = piece.count;
+        drop(piece);
+        // The piece may have ended just now, with nobody left to close this.
+        let left = if self.directory.count() == in_piece { None } else { place.file.take() };
+        for file in stale.into_iter().chain(left) {
+            self.directory.retire(file, self.sync != Sync::Never);
+        }
+        match error {
+            Some(e) => self.failed(info.id, &e, count - written),
+            None => self.fine(),
         }
     }
 
+    /// Files that no thread has and whose piece has ended; whether they are to be forced to
+    /// the disk.
+    pub(super) fn stale(&self, count: u64) -> Vec<(StreamFile, bool)> {
+        let mut state = lock(&self.state);
+        let idle = state.streams.iter_mut().filter(|q| !q.busy && q.place.piece < count);
+        let files = idle.filter_map(|q| {
+            q.next_sync = None;
+            q.place.file.take()
+        });
+        files.map(|file| (file, self.sync != Sync::Never)).collect()
+    }
+
     /// The stream's file, described, and made if there is none, or if somebody removed it.
-    fn opened<'f>(
+    fn opened(
         &self,
-        file: &'f mut Option<StreamFile>,
-        info: &rbpipe_core::backend::StreamInfo,
-        begin: u64,
-    ) -> io::Result<&'f mut StreamFile> {
-        let mut generation = self.directory.ensure()?;
-        if file.as_ref().is_some_and(|f| f.generation == generation && f.is_gone()) {
+        place: &mut Place,
+        piece: &Piece,
+        info: &StreamInfo,
+        first: &PacketFacts,
+    ) -> io::Result<()> {
+        let mut generation = self.directory.ensure(piece)?;
+        if place.file.as_ref().is_some_and(|f| f.generation == generation && f.is_gone()) {
             self.directory.settle();
-            generation = self.directory.ensure()?;
+            generation = self.directory.ensure(piece)?;
         }
-        if let Some(known) = file {
+        if let Some(known) = &mut place.file {
             if known.generation != generation {
                 // In the directory that was moved away: what is in it stays whole.
                 let _ = known.close();
                 if self.sync != Sync::Never {
                     self.sync(known);
                 }
-                *file = None;
+                place.file = None;
             } else if known.is_gone() {
                 tracing::warn!(
                     "{}: was removed or cut while the pipeline runs; what was in it is gone, a \
@@ -344,22 +449,20 @@ impl Shared {
                     known.path().display()
                 );
                 known.give_up();
-                *file = None;
+                place.file = None;
             }
         }
         // Before a packet that needs it, the file's first one included.
-        self.directory.describe(info.identity, info.class)?;
-        if file.is_none() {
-            let path = self.directory.path();
-            tracing::debug!(
-                "{}: channel {}: a file for stream {}",
-                path.display(),
-                self.channel,
-                info.id
-            );
-            *file = Some(StreamFile::create(path, generation, &self.channel, info, begin)?);
+        self.directory.describe(piece, info.identity, info.class)?;
+        if place.file.is_none() {
+            let (path, channel) = (self.directory.path(), &self.channel);
+            let id = info.id;
+            tracing::debug!("{}: channel {channel}: a file for stream {id}", path.display());
+            let start = place.start(piece, info, first);
+            place.file =
+                Some(StreamFile::create(path, generation, channel, info, piece.uuid, start)?);
         }
-        file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+        Ok(())
     }
 
     fn failed(&self, stream: u32, error: &dyn std::fmt::Display, packets: usize) {
@@ -412,10 +515,9 @@ impl Shared {
         let Sync::Every(_) = self.sync else { return (state, None) };
         loop {
             let now = Instant::now();
-            let due = state
-                .streams
-                .iter()
-                .position(|q| !q.busy && q.file.is_some() && q.next_sync.is_some_and(|t| t <= now));
+            let due = state.streams.iter().position(|q| {
+                !q.busy && q.place.file.is_some() && q.next_sync.is_some_and(|t| t <= now)
+            });
             let Some(stream) = due else {
                 let next = state.streams.iter().filter_map(|q| q.next_sync).min();
                 // A busy one is looked at when it is done.
@@ -426,7 +528,7 @@ impl Shared {
             let queue = &mut state.streams[stream];
             queue.busy = true;
             queue.next_sync = None;
-            let file = queue.file.take();
+            let file = queue.place.file.take();
             drop(state);
             let mut file = file;
             if let Some(file) = &mut file {
@@ -434,7 +536,7 @@ impl Shared {
             }
             state = lock(&self.state);
             let queue = &mut state.streams[stream];
-            queue.file = file;
+            queue.place.file = file;
             queue.busy = false;
             if !queue.packets.is_empty() {
                 queue.busy = true;

@@ -28,8 +28,10 @@ use table::Table;
 
 /// A whole pipeline, checked.
 pub struct PipelineConfig {
-    /// Names the trace.
+    /// Names the trace and the control socket.
     pub name: String,
+    /// Whether there is a control socket.
+    pub control: bool,
     /// Ends after this long.
     pub duration: Option<Duration>,
     /// How long records that are being written are waited for at the end.
@@ -203,6 +205,7 @@ fn parse(
     }
     let mut config = PipelineConfig {
         name: stem.to_owned(),
+        control: true,
         duration: None,
         stop_timeout: Duration::from_secs(1),
         sources: source_list,
@@ -215,6 +218,9 @@ fn parse(
                 problems.push(Problem::at(name.span(), message, table::NAMES));
             }
             config.name = name.into_inner();
+        }
+        if let Some(on) = t.take::<bool>("control", problems) {
+            config.control = *on.get_ref();
         }
         config.duration = t.take::<Time>("duration", problems).map(|t| t.get_ref().0);
         if let Some(t) = t.take::<Time>("stop_timeout", problems) {

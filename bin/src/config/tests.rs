@@ -117,6 +117,11 @@ fn broken_configurations_are_told_in_full() {
         ("no name", format!("pipeline.name = \"a/b\"\n{RIGHT}"), vec![]),
         ("impossible rate", with("channel = \"c\"", "channel = \"c\"\nrate = 1e-300"), vec![]),
         ("two at once", with("discard", "x").replace("64 KiB", "1 B"), vec![]),
+        (
+            "no rotation",
+            with("path = \"t\"", "path = \"t\"\nrotate_size = \"4 KiB\"\nrotate_every = \"1 ms\""),
+            vec![],
+        ),
         ("set: value", RIGHT.into(), vec!["channel.c.mode=newest"]),
         ("set: key", RIGHT.into(), vec!["channel.c.moed=discard"]),
         ("set: shape", RIGHT.into(), vec!["channel"]),

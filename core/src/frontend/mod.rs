@@ -35,7 +35,7 @@
 //! |---|---|---|---|
 //! | `write_pos` | load Acquire; CAS Release | Relaxed | the opener's view to later writers in the sub-buffer |
 //! | `consumed` | discard: load Acquire | store Release, after the exchange | the new table word to who enters the sub-buffer |
-//! | `table[j]` | load Acquire; noref CAS Relaxed, Acquire where it fails; deliverer's store Relaxed | CAS Release | the reader's last use of the fresh memory |
+//! | `table[j]` | load Acquire; noref CAS Acquire, also where it fails; deliverer's store Relaxed | CAS Release; a snapshot's CAS back Release | the reader's last use of the memory that it puts in |
 //! | `committed[i]` | add AcqRel | | record bytes and facts to the deliverer |
 //! | `delivered[i]` | deliverer's store Release; opener's load Acquire | load Acquire | header, bytes, table, facts, `packet[m]` |
 //! | `deciding` | add, fence SeqCst, then `write_pos`; sub Release | finalise, fence SeqCst, load Acquire | a refused writer's loss to the last packet |
@@ -53,6 +53,7 @@ mod loss;
 mod position;
 mod read;
 mod reserve;
+mod snapshot;
 mod subbuf_id;
 
 #[cfg(all(test, loom))]
@@ -69,6 +70,7 @@ pub use loss::{Books, Deciding, Lost};
 pub use position::{Geometry, GeometryError, Mode, Position};
 pub use read::{Held, NotNow};
 pub use reserve::{Grant, Layout, Measure, Refused, Reserved};
+pub use snapshot::{Gathering, Lent};
 pub use subbuf_id::MemoryIndex;
 
 use std::marker::PhantomData;

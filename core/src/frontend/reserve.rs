@@ -283,14 +283,14 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         if self.mode == Mode::Overwrite {
             while id.is_noref() {
                 let word = self.cold(j, TABLE);
-                // Relaxed where it succeeds: what it found was acquired when it was loaded, and
-                // while we have a grant here no exchange brings the same word back. Acquire
-                // where it fails, as the load in `table`: the reader's last use of the memory
-                // that it put in comes before our first byte.
+                // Acquire where it succeeds: the word that was loaded may have been away and come
+                // back, lent to a snapshot, whose last look at the memory comes before our first
+                // byte. Acquire where it fails, as the load in `table`: the same for the memory
+                // that the reader put in.
                 match word.compare_exchange(
                     id.word(),
                     id.referred().word(),
-                    Ordering::Relaxed,
+                    Ordering::Acquire,
                     Ordering::Acquire,
                 ) {
                     Ok(_) => {

@@ -101,6 +101,11 @@ impl ImportWriter {
         f.mode() == Mode::Overwrite || f.is_finalised() || f.fill() + needed <= count
     }
 
+    /// Bytes of its ring.
+    pub fn ring(&self) -> u64 {
+        self.core.frontend.geometry().buffer_size()
+    }
+
     /// Counts records that the source lost before it could bring them, at this place: what was
     /// written so far goes into a packet of its own, the next one tells the loss.
     pub fn lost_before(&mut self, records: u64) {

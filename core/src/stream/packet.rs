@@ -59,16 +59,24 @@ impl<M: ReadMemory> Packet<M> {
     /// Header and content, rounded up to 8 bytes: what a trace file holds.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        let Some((base, len)) = self.memory.as_ref().and_then(|m| Some((m.base()?, m.len())))
-        else {
-            return &[];
-        };
-        let size = self.size().min(len);
+        let Some(memory) = self.memory.as_ref() else { return &[] };
         // SAFETY: the exchange (of last words: that it was spare) made the memory this packet's
-        // own: no writer stores into it before it is put, which takes the packet by value and so ends this borrow.
-        // `ReadMemory` promises that its bytes are initialised and may be read.
-        unsafe { std::slice::from_raw_parts(base.as_ptr(), size) }
+        // own: no writer stores into it before it is put, which takes the packet by value and so
+        // ends this borrow.
+        unsafe { bytes_in(memory, &self.facts) }
     }
+}
+
+/// Header and content of the packet in this memory, rounded up to 8 bytes.
+///
+/// # Safety
+/// No writer stores into the memory for as long as the bytes are borrowed.
+pub(super) unsafe fn bytes_in<'a, M: ReadMemory>(memory: &'a M, facts: &PacketFacts) -> &'a [u8] {
+    let Some(base) = memory.base() else { return &[] };
+    let size = (packet::packet_size(facts.content) as usize).min(memory.len());
+    // SAFETY: nobody writes, says the caller; `ReadMemory` promises that its bytes are
+    // initialised and may be read.
+    unsafe { std::slice::from_raw_parts(base.as_ptr(), size) }
 }
 
 impl<M: Memory> Drop for Packet<M> {

@@ -18,8 +18,8 @@ use crate::wake::Wake;
 
 /// The reader's side of a stream: one value, one reader.
 pub struct Stream<M: Memory> {
-    core: Arc<StreamCore>,
-    memories: Arc<Memories<M>>,
+    pub(super) core: Arc<StreamCore>,
+    pub(super) memories: Arc<Memories<M>>,
     retired_said: bool,
     /// The last packet that was taken: its sequence number and its end.
     last: (u64, u64),
@@ -91,6 +91,7 @@ impl<M: Memory> Stream<M> {
             bytes: AtomicU64::new(0),
             packets: AtomicU64::new(0),
             raised: AtomicU64::new(0),
+            lent: AtomicU64::new(0),
             memories: Arc::clone(&memories) as Arc<dyn Any + Send + Sync>,
         });
         Ok(Self { core, memories, retired_said: false, last: (0, start) })

@@ -24,6 +24,8 @@ pub struct Round {
     pub read_timer: Option<Duration>,
     /// Asks for a flush this often.
     pub flush: Option<Duration>,
+    /// Asks for a snapshot this often.
+    pub snapshots: Option<Duration>,
     /// How long writers write.
     pub length: Duration,
     /// The channel ends while they do.
@@ -110,7 +112,7 @@ impl Round {
         let count = 1 << r.u32(1..5);
         let home = match r.u32(..12) {
             0 => Home::File,
-            1 if mode == Mode::Overwrite => Home::Kept,
+            1 | 2 if mode == Mode::Overwrite => Home::Kept,
             2..=5 => Home::Memory { fence: true },
             _ => Home::Memory { fence: false },
         };
@@ -142,6 +144,9 @@ impl Round {
             flush: (r.u32(..3) == 0).then(|| Duration::from_micros(r.u64(0..500))),
             length: Duration::from_millis(r.u64(20..250)),
             ends_early,
+            // Files are not read back. Where nobody takes, snapshots are all there is to see.
+            snapshots: (home != Home::File && (home == Home::Kept || r.u32(..3) == 0))
+                .then(|| Duration::from_micros(r.u64(0..2000))),
         }
     }
 }

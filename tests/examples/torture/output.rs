@@ -18,7 +18,8 @@ use rbpipe_core::class::ClassRegistry;
 use rbpipe_core::decode::Classes;
 use rbpipe_core::frontend::Mode;
 use rbpipe_core::memory::{Memory, Publish, ReadMemory};
-use rbpipe_core::stream::Packet;
+use rbpipe_core::snapshot::PacketView;
+use rbpipe_core::stream::{LentPacket, Packet};
 use rbpipe_tests::records::StreamCheck;
 
 use crate::draw::Temper;
@@ -105,6 +106,9 @@ impl<const FENCE: bool> Backend for Torture<FENCE> {
     }
     fn takes(&self, _: Mode) -> bool {
         self.takes
+    }
+    fn view<'a>(packet: &'a LentPacket<'_, Lent<FENCE>>) -> Option<PacketView<'a>> {
+        Some(PacketView { bytes: packet.bytes(), file: None })
     }
     fn memory(&mut self, stream: &StreamInfo) -> Result<Lent<FENCE>, BackendError> {
         let made = self.made.entry(stream.id).or_default();

@@ -19,6 +19,9 @@ use rbpipe_core::decode::{Classes, Cursor, Value, value};
 use rbpipe_core::packet::{PacketHeader, StreamClass};
 
 use held::peak;
+use rbpipe::fuzz::{Decoded, EventFormat, Formats};
+
+use crate::kernel;
 
 /// Bytes of the largest input that is tried; what is longer is cut.
 pub const LARGEST: usize = 64 << 10;
@@ -171,4 +174,81 @@ pub fn packet_input(recipe: &[u8]) -> Vec<u8> {
 #[must_use]
 pub fn config_input(recipe: &[u8]) -> Vec<u8> {
     recipe::config(&mut Unstructured::new(recipe)).unwrap_or_default()
+}
+
+/// The formats that [`kernel_page`] reads with, and the pages that recipes damage.
+struct Recorded {
+    texts: Vec<kernel::FormatText>,
+    formats: Formats,
+    pages: Vec<Vec<u8>>,
+}
+
+fn recorded() -> &'static Recorded {
+    static RECORDED: OnceLock<Recorded> = OnceLock::new();
+    RECORDED.get_or_init(|| {
+        let dir = kernel::fixtures();
+        let texts = kernel::format_texts(&dir);
+        let pages = kernel::recordings(&dir).into_iter().flat_map(|r| r.pages).flatten();
+        Recorded { formats: kernel::formats(&texts), pages: pages.collect(), texts }
+    })
+}
+
+/// Reads a page of the kernel's ring buffer; gives how many events there are. An input that
+/// begins as a format does (`name:`) is one, up to a NUL, and the page behind it is read with
+/// it; any other is a page, read with the formats of the fixtures.
+///
+/// # Panics
+/// See the module; also where a payload is not its fields, exactly, where there are more events
+/// than room for them, and where a second reading of the page gives something else.
+pub fn kernel_page(input: &[u8]) -> usize {
+    let input = &input[..input.len().min(LARGEST)];
+    let recorded = recorded();
+    let (events, held) = peak(|| {
+        if !input.starts_with(b"name:") {
+            return kernel_events(input, &recorded.formats);
+        }
+        let end = input.iter().position(|b| *b == 0).unwrap_or(input.len());
+        let text = String::from_utf8_lossy(&input[..end]);
+        let mut formats = Formats::new();
+        match EventFormat::parse("s", "e", &text) {
+            Ok(format) => _ = formats.add(format),
+            Err(e) => assert!(!e.to_string().chars().any(char::is_control), "{e:?}"),
+        }
+        kernel_events(input.get(end + 1..).unwrap_or_default(), &formats)
+    });
+    let bound = rbpipe::fuzz::KERNEL.of(input.len());
+    assert!(held <= bound, "{held} bytes held for {}: more than {bound}", input.len());
+    events
+}
+
+fn kernel_events(page: &[u8], formats: &Formats) -> usize {
+    let mut decoded = Decoded::default();
+    decoded.read(page, formats);
+    let counts = |d: &Decoded| (d.len(), d.unknown, d.short, d.damaged, d.broken);
+    let first = counts(&decoded);
+    decoded.read(page, formats);
+    assert_eq!(first, counts(&decoded), "it is read again as it was");
+    assert!(first.0 * 8 <= page.len(), "each event has a head and an id");
+    let mut sum = 0;
+    for i in 0..decoded.len() {
+        let (_, place, payload) = decoded.event(i, page);
+        let mut rest = payload;
+        for field in &formats.get(place).class().fields {
+            (_, rest) = value(&field.ty, rest).expect("a value for each field");
+        }
+        assert!(rest.is_empty(), "fields fill the payload");
+        sum += payload.len();
+    }
+    // Its own bytes once, what is located in it once, and a count or a NUL for each of those.
+    assert!(sum <= 3 * page.len(), "{sum} bytes of payloads in a page of {}", page.len());
+    decoded.len()
+}
+
+/// The input of [`kernel_page`] that this recipe stands for: a page that was recorded, perhaps
+/// with a format, and the damage done to them.
+#[must_use]
+pub fn kernel_input(recipe: &[u8]) -> Vec<u8> {
+    let recorded = recorded();
+    recipe::kernel(&mut Unstructured::new(recipe), &recorded.texts, &recorded.pages)
+        .unwrap_or_default()
 }

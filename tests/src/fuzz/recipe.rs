@@ -106,6 +106,50 @@ const TOML: [&str; 56] = [
     "stdin",
 ];
 
+/// What means something in the kernel's formats.
+const FORMAT: [&str; 40] = [
+    "\tfield:",
+    "__data_loc ",
+    "__rel_loc ",
+    "char[] ",
+    "unsigned long ",
+    "[",
+    "]",
+    "[16]",
+    "[]",
+    ";\toffset:",
+    ";\tsize:",
+    ";\tsigned:1;\n",
+    "\tfield:u8 x;\toffset:",
+    "\nID: 5\n",
+    "print fmt: ",
+    "\"",
+    "\\",
+    "%s",
+    "%x",
+    "%*p",
+    ", REC->",
+    "REC->",
+    "__print_flags(",
+    "__print_symbolic(",
+    ", \"|\", ",
+    "{ 1, \"a\" }, ",
+    "{ -1, \"\u{1b}\" }, ",
+    "1ULL << 63",
+    "0x",
+    "(",
+    ")",
+    "(u8)",
+    "~",
+    "<<",
+    "?",
+    ":",
+    ",",
+    "{",
+    "}",
+    "caller[8]",
+];
+
 fn label(name: &str, first: i128, last: i128) -> Label {
     Label { name: name.into(), first, last }
 }
@@ -347,4 +391,49 @@ pub fn config(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         out.extend(set.into_iter().filter(|b| *b != 0));
     }
     Ok(out)
+}
+
+/// A page of the kernel, or a format and a page: see [`super::kernel_page`].
+///
+/// # Errors
+/// There is no entropy left.
+pub fn kernel(
+    u: &mut Unstructured<'_>,
+    texts: &[crate::kernel::FormatText],
+    pages: &[Vec<u8>],
+) -> Result<Vec<u8>> {
+    let mut page = u.choose(pages)?.clone();
+    page.truncate(LARGEST / 2);
+    let mut out = Vec::new();
+    if u.arbitrary()? {
+        let (_, _, text) = u.choose(texts)?;
+        out.extend(text.bytes());
+        damage::some(u, &mut out, &FORMAT, LARGEST / 2)?;
+        out.retain(|b| *b != 0);
+        out.push(0);
+        // Its events are to be of this format.
+        let id = text.lines().find_map(|l| l.strip_prefix("ID: ")?.parse::<u16>().ok());
+        ids(&mut page, id.unwrap_or(0));
+    }
+    damage::some(u, &mut page, &["\0", "\u{1d}\0\0\0\u{8}\0\0\0", "\u{8}\0\0\0"], LARGEST / 2)?;
+    out.append(&mut page);
+    Ok(out)
+}
+
+/// Gives all events of a page one id.
+fn ids(page: &mut [u8], id: u16) {
+    let mut at = 16;
+    while let Some(head) = page.get(at..at + 8) {
+        let word =
+            |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let (from, size) = match word(0) & 31 {
+            0 => (at + 8, 4 + word(4) as usize),
+            n @ 1..=28 => (at + 4, 4 + 4 * n as usize),
+            _ => (page.len(), 8),
+        };
+        if let Some(to) = page.get_mut(from..from + 2) {
+            to.copy_from_slice(&id.to_le_bytes());
+        }
+        at += size;
+    }
 }

@@ -2,9 +2,9 @@
 //! of each channel.
 
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -94,6 +94,11 @@ impl Cpu {
         self.number
     }
 
+    /// Bytes of the smallest ring that its records go to.
+    pub fn smallest_ring(&self) -> Option<u64> {
+        self.streams.iter().map(ImportWriter::ring).min()
+    }
+
     /// What to wait at.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(File::as_fd)
@@ -129,10 +134,11 @@ impl Cpu {
     }
 
     /// Its `stats` now.
-    fn stats(&mut self) -> Option<Stats> {
-        let file = self.stats.as_mut()?;
-        let mut text = String::new();
-        file.rewind().and_then(|()| file.read_to_string(&mut text)).ok()?;
+    fn stats(&self) -> Option<Stats> {
+        // In one read: the kernel writes it anew for each.
+        let mut text = [0; 1024];
+        let n = self.stats.as_ref()?.read_at(&mut text, 0).ok()?;
+        let text = String::from_utf8_lossy(&text[..n]);
         Some(Stats::parse(&text))
     }
 
@@ -183,7 +189,7 @@ impl Cpu {
 
     /// Where a channel has no room its records can wait in the kernel's ring, while that is less
     /// than half full. Then they are read and lost in that channel: others shall not suffer.
-    fn may_wait(&mut self, shared: &Shared<'_>) -> bool {
+    fn may_wait(&self, shared: &Shared<'_>) -> bool {
         self.stats().is_some_and(|s| s.bytes < shared.ring / 2)
     }
 

@@ -281,3 +281,157 @@ fn located<'a>(place: Place, event: &'a [u8], left: &mut usize, damaged: &mut u6
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rbpipe_core::class::{FieldType, Integer};
+    use rbpipe_core::decode::{Value, value};
+
+    fn format(fields: &str) -> EventFormat {
+        let text = format!(
+            "name: e\nID: 7\nformat:\n\tfield:unsigned short common_type;\toffset:0;\tsize:2;\t\
+             signed:0;\n\n{fields}\nprint fmt: \"%s\", REC->rest\n"
+        );
+        EventFormat::parse("s", "e", &text).unwrap()
+    }
+
+    fn page(events: &[&[u8]]) -> Vec<u8> {
+        let mut data = Vec::new();
+        for event in events {
+            assert!(event.len() % 4 == 0);
+            data.extend(((event.len() as u32 / 4) | (1 << 5)).to_le_bytes());
+            data.extend(*event);
+        }
+        let mut page = 5u64.to_le_bytes().to_vec();
+        page.extend((data.len() as u64).to_le_bytes());
+        page.extend(data);
+        page
+    }
+
+    /// The values of an event's own fields, and how many were damaged.
+    fn one(fields: &str, event: &[u8]) -> (Vec<String>, u64) {
+        let mut formats = Formats::new();
+        formats.add(format(fields));
+        let page = page(&[event]);
+        let mut decoded = Decoded::default();
+        decoded.read(&page, &formats);
+        assert_eq!((decoded.len(), decoded.broken), (1, None));
+        let (time, place, mut rest) = decoded.event(0, &page);
+        assert_eq!((time, place), (6, 0));
+        let mut out = Vec::new();
+        for field in &formats.get(0).class().fields {
+            let (v, after) = value(&field.ty, rest).unwrap();
+            out.push(match v {
+                Value::Text(text) => format!("{:?}", String::from_utf8_lossy(text)),
+                Value::Elements(_, bytes) => format!("{bytes:?}"),
+                Value::Unsigned(v, _) => v.to_string(),
+                Value::Signed(v, _) => v.to_string(),
+                other => format!("{other:?}"),
+            });
+            rest = after;
+        }
+        assert!(rest.is_empty());
+        (out.split_off(1), decoded.damaged)
+    }
+
+    const LOCATED: &str = "\tfield:__data_loc char[] a;\toffset:4;\tsize:4;\tsigned:0;\n\
+         \tfield:__rel_loc u16[] b;\toffset:8;\tsize:4;\tsigned:0;\n";
+
+    fn located(a: (u16, u16), b: (u16, u16)) -> Vec<u8> {
+        let mut event = vec![7, 0, 0, 0];
+        for (place, size) in [a, b] {
+            event.extend(place.to_le_bytes());
+            event.extend(size.to_le_bytes());
+        }
+        event.extend(b"hey\0\x01\x00\x02\x00");
+        event
+    }
+
+    #[test]
+    fn located_fields() {
+        let values = |a: (u16, u16), b: (u16, u16)| one(LOCATED, &located(a, b));
+        let of = |a: &str, b: &str, damaged| (vec![a.to_owned(), b.to_owned()], damaged);
+        // A place of `__rel_loc` counts from behind its own word.
+        assert_eq!(values((12, 4), (4, 4)), of("\"hey\"", "[1, 0, 2, 0]", 0));
+        assert_eq!(values((12, 2), (4, 3)), of("\"he\"", "[1, 0]", 0), "no NUL; half an element");
+        assert_eq!(values((12, 0), (8, 0)), of("\"\"", "[]", 0), "nothing, at the very end");
+        assert_eq!(values((20, 4), (4, 4)), of("\"\"", "[1, 0, 2, 0]", 1), "behind the end");
+        assert_eq!(values((18, 4), (8, 1)), of("\"\"", "[]", 2));
+        assert_eq!(values((0xFFFF, 0xFFFF), (0xFFFF, 0)), of("\"\"", "[]", 2));
+        // More than the event has: it cannot be both.
+        assert_eq!(values((0, 20), (0, 8)).1, 1);
+    }
+
+    #[test]
+    fn the_rest_of_an_event() {
+        let rest = |ty: &str, event: &[u8]| {
+            one(&format!("\tfield:{ty};\toffset:4;\tsize:0;\tsigned:0;\n"), event)
+        };
+        let one = |text: &str| (vec![text.to_owned()], 0);
+        assert_eq!(rest("char rest[]", b"\x07\0\0\0hi\0\0"), one("\"hi\""));
+        assert_eq!(rest("char rest[]", b"\x07\0\0\0hihi"), one("\"hihi\""));
+        assert_eq!(rest("char rest[]", b"\x07\0\0\0"), one("\"\""));
+        assert_eq!(rest("char buf[]", b"\x07\0\0\0hi\0\0"), one("[104, 105, 0, 0]"));
+        let twelve = [7, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9];
+        assert_eq!(rest("unsigned long args[]", &twelve), one("[1, 2, 3, 4, 5, 6, 7, 8]"));
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let field = |name: &str, ty: &str, at| {
+            format!("\tfield:{ty} {name};\toffset:{at};\tsize:4;\tsigned:0;\n")
+        };
+        let format = format(
+            &[
+                field("a", "int", 4),
+                field("a", "int", 8),
+                field("_b_length", "int", 12),
+                field("b", "__data_loc u8[]", 16),
+                field("c", "__data_loc u8[]", 20),
+                field("_c_length", "int", 24),
+                field("3d", "int", 28),
+            ]
+            .concat(),
+        );
+        let names: Vec<_> = format.class().fields.iter().map(|f| f.name.as_str()).collect();
+        let expected = ["common_type", "a", "a_2", "_b_length", "b_2", "c", "_c_length_2", "_3d"];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn neighbours_are_one_piece_and_lie_in_the_page() {
+        let mut formats = Formats::new();
+        formats.add(format(
+            "\tfield:char comm[4];\toffset:2;\tsize:4;\tsigned:0;\n\
+             \tfield:short n;\toffset:6;\tsize:2;\tsigned:1;\n",
+        ));
+        let page = page(&[&[7, 0, b'a', b'b', 0, b'x', 0xFE, 0xFF]]);
+        let mut decoded = Decoded::default();
+        decoded.read(&page, &formats);
+        let (_, _, payload) = decoded.event(0, &page);
+        assert!(std::ptr::eq(payload, &page[20..28]), "not a copy");
+        let fields = &formats.get(0).class().fields;
+        let text = FieldType::Array(Box::new(FieldType::Integer(Integer::CHAR)), 4);
+        assert_eq!(
+            (&fields[1].ty, &fields[2].ty),
+            (&text, &FieldType::Integer(Integer::signed(16)))
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_and_what_is_too_short() {
+        let mut formats = Formats::new();
+        formats.add(format("\tfield:int a;\toffset:4;\tsize:4;\tsigned:1;\n"));
+        let (known, unknown, short) = ([7, 0, 0, 0, 1, 0, 0, 0], [8, 0, 0, 0], [7, 0, 0, 0]);
+        let page = page(&[&known, &unknown, &short, &known, &[0xFF; 8]]);
+        let mut decoded = Decoded::default();
+        for _ in 0..2 {
+            decoded.read(&page, &formats);
+            assert_eq!((decoded.len(), decoded.unknown, decoded.short), (2, 2, 1));
+            assert_eq!(decoded.event(1, &page).0, 5 + 4, "their times count");
+        }
+        decoded.read(&[], &formats);
+        assert_eq!((decoded.len(), decoded.unknown, decoded.broken.is_some()), (0, 0, true));
+    }
+}

@@ -173,7 +173,8 @@ fn open(ty: &str, place: Place, hint: &Hint, text: bool) -> (FieldType, Piece) {
 }
 
 fn base(ty: &str, hint: &Hint, raw: bool) -> Base {
-    let otherwise = if raw || ty.contains('*') { Base::Hexadecimal } else { Base::Decimal };
+    let hexadecimal = raw || (hint.flags && !hint.labels.is_empty());
+    let otherwise = if hexadecimal { Base::Hexadecimal } else { Base::Decimal };
     if ty.contains('*') { Base::Hexadecimal } else { hint.base.unwrap_or(otherwise) }
 }
 

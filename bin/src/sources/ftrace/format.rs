@@ -158,7 +158,7 @@ fn declaration_parts(declaration: &str) -> Option<(&str, &str, Option<&str>)> {
     match found {
         // Behind the name: the type ends before it.
         Some((open, close))
-            if declaration[close + 1..].trim_matches(['[', ']', ' ']).is_empty() =>
+            if matches!(declaration[close + 1..].trim().as_bytes(), [] | [b'[', ..]) =>
         {
             let (ty, name) = last_word(&declaration[..open])?;
             Some((ty, name, array))
@@ -177,7 +177,73 @@ fn declaration_parts(declaration: &str) -> Option<(&str, &str, Option<&str>)> {
 
 fn last_word(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_end();
-    let at = text.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let (ty, name) = text.split_at(at.map_or(0, |at| at + 1));
-    (!name.is_empty()).then(|| (ty.trim(), name))
+    let before = text.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    let name = &text[before.len()..];
+    (!name.is_empty()).then(|| (before.trim(), name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &str) -> Result<Vec<(String, String, Option<String>)>, FormatError> {
+        let text = format!("name: x\nID: 3\nformat:\n{lines}\nprint fmt: \"a\nID: 9\"\n");
+        let format = Format::parse(&text)?;
+        assert_eq!((format.id, format.print), (3, "\"a\nID: 9\""));
+        let owned = |f: &Declared<'_>| (f.ty.into(), f.name.into(), f.array.map(Into::into));
+        Ok(format.fields.iter().map(owned).collect())
+    }
+
+    #[test]
+    fn declarations() {
+        for (declaration, ty, name, array) in [
+            ("unsigned short common_type", "unsigned short", "common_type", None),
+            ("char comm[16]", "char", "comm", Some("16")),
+            ("char comm[TASK_COMM_LEN]", "char", "comm", Some("TASK_COMM_LEN")),
+            ("__data_loc char[] name", "__data_loc char", "name", Some("")),
+            ("__rel_loc char name[]", "__rel_loc char", "name", Some("")),
+            ("const char * filename", "const char *", "filename", None),
+            ("const char *filename", "const char *", "filename", None),
+            ("char buf[]", "char", "buf", Some("")),
+            ("u8 a[2][4]", "u8", "a", Some("2")),
+            ("struct mm_struct * mm", "struct mm_struct *", "mm", None),
+        ] {
+            let line = format!("\tfield:{declaration};\toffset:0;\tsize:4;\tsigned:0;");
+            let expected = (ty.into(), name.into(), array.map(Into::into));
+            assert_eq!(fields(&line), Ok(vec![expected]), "{declaration}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let line = |offset: &str, size: &str| {
+            format!("\tfield:u8 a[];\toffset:{offset};\tsize:{size};\tsigned:0;\n")
+        };
+        assert!(matches!(fields("\tfield:int a;\toffset:x;"), Err(FormatError::Field(4))));
+        assert!(matches!(
+            fields("\tfield:;\toffset:0;\tsize:4;\tsigned:0;"),
+            Err(FormatError::Field(4))
+        ));
+        let odd = "\tfield:int c\u{fffd};\toffset:0;\tsize:4;\tsigned:0;";
+        assert!(matches!(fields(odd), Err(FormatError::Field(4))));
+        assert!(matches!(fields(""), Err(FormatError::NoFields)));
+        assert!(matches!(Format::parse("ID: 70000"), Err(FormatError::Id)));
+        for (two, expected) in [
+            ([line("0", "4"), line("2", "4")], "line 5: the field `a` lies in another field"),
+            (
+                [line("0", "4"), line("65533", "4")],
+                "line 5: the field `a` lies beyond the longest event",
+            ),
+            (
+                [line("0", "4"), line("18446744073709551615", "4")],
+                "line 5: the field `a` lies beyond the longest event",
+            ),
+            (
+                [line("4", "0"), line("8", "0")],
+                "line 5: the field `a` is the second one without an end",
+            ),
+        ] {
+            assert_eq!(fields(&two.concat()).unwrap_err().to_string(), expected);
+        }
+    }
 }

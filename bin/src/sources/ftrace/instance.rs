@@ -8,7 +8,7 @@
 //! `free_buffer` is closed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -85,7 +85,7 @@ impl Instance {
     /// # Errors
     /// It cannot be read.
     pub fn get(&self, name: &str) -> anyhow::Result<String> {
-        let text = fs::read_to_string(self.file(name));
+        let text = read_whole(&self.file(name));
         Ok(text.with_context(|| format!("{}/{name}", self.name))?.trim_end().to_owned())
     }
 
@@ -123,6 +123,24 @@ impl Drop for Instance {
         *LIVE.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         LIVE.1.notify_all();
     }
+}
+
+/// The text of a file of the tracer's. Some of them answer one read alone, whatever it has room
+/// for, so it has room for all there is.
+fn read_whole(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let (mut bytes, mut at) = (vec![0; 16 << 10], 0);
+    loop {
+        match file.read(&mut bytes[at..])? {
+            0 => break,
+            n => at += n,
+        }
+        if at == bytes.len() {
+            bytes.resize(2 * at, 0);
+        }
+    }
+    bytes.truncate(at);
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Waits until all instances of this process are gone, at most so long; whether they are.

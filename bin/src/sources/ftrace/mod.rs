@@ -13,7 +13,7 @@ mod format;
 mod instance;
 mod loss;
 pub mod mount;
-mod page;
+pub mod page;
 mod print;
 mod select;
 mod threads;
@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+use rbpipe_backends::units::Size;
 use rbpipe_core::backend::ConfigProblem;
 
 use super::{Channels, Source, Stop};
@@ -30,7 +31,7 @@ use config::{Config, KernelMode};
 use cpu::{Cpu, Shared};
 use decoder::{Decoded, Formats};
 use instance::Instance;
-use mount::Tracefs;
+use mount::{NoTracefs, Tracefs};
 use threads::{Bell, CPUS_PER_THREAD, Pace};
 
 /// The source.
@@ -89,7 +90,10 @@ optional = false              # true: where it is not to be had, say so and go o
                 tracing::warn!("kernel events are left out (optional): {e:#}");
                 Ok(Opened(None))
             }
-            Err(e) => Err(e.context("`optional = true` would go on without it")),
+            Err(e) if e.is::<NoTracefs>() => {
+                Err(anyhow!("{e:#}; `optional = true` would go on without it"))
+            }
+            Err(e) => Err(e),
         }
     }
 
@@ -163,6 +167,15 @@ impl Ready {
                 Cpu::new(*cpu, directory, streams)
             })
             .collect();
+        if let Some(ring) = readers.iter().filter_map(Cpu::smallest_ring).min()
+            && ring < 4 * page as u64
+        {
+            let (ring, page) = (Size(ring), Size(page as u64));
+            tracing::warn!(
+                "a channel's ring of {ring} is small beside the kernel's sub-buffers of {page}: \
+                 with less than four of them it loses records that come at once"
+            );
+        }
         instance.set("tracing_on", "1")?;
         let (formats, bell) = (&formats, &bell);
         thread::scope(|scope| {
@@ -196,7 +209,7 @@ impl Ready {
                 thread
                     .context("cannot start a thread")?
                     .join()
-                    .map_err(|_| anyhow::anyhow!("a thread that reads failed badly (a panic)"))??;
+                    .map_err(|_| anyhow!("a thread that reads failed badly (a panic)"))??;
             }
             stopped
         })

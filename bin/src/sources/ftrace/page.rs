@@ -221,3 +221,149 @@ fn absolute(time: u64, before: u64) -> u64 {
     let time = time | before & ABSENT;
     if time < before { time.wrapping_add(1 << 59) } else { time }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(time: u64, flags: u64, words: &[u32]) -> Vec<u8> {
+        let mut out = time.to_le_bytes().to_vec();
+        out.extend(((words.len() as u64 * 4) | flags).to_le_bytes());
+        words.iter().for_each(|w| out.extend(w.to_le_bytes()));
+        out
+    }
+
+    const fn head(ty: u32, delta: u32) -> u32 {
+        ty | delta << 5
+    }
+
+    /// Times, and places behind the header.
+    fn read(page: &[u8]) -> (Vec<(u64, usize, usize)>, Option<PageError>) {
+        let mut out = Vec::new();
+        let mut cursor = match Cursor::new(page) {
+            Ok(cursor) => cursor,
+            Err(e) => return (out, Some(e)),
+        };
+        loop {
+            match cursor.next(page) {
+                Ok(Some(e)) => out.push((e.time, e.from - HEADER, e.to - HEADER)),
+                Ok(None) => return (out, None),
+                Err(e) => return (out, Some(e)),
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_of_entry() {
+        let words = [
+            head(1, 5), // 0: four bytes
+            7,
+            head(0, 1), // 8: a length of its own, with its four bytes
+            12,
+            8,
+            9,
+            head(30, 3), // 24: a long time
+            2,
+            head(1, 0),
+            7,
+            head(29, 1), // 40: padding: its time is none
+            4,
+            head(29, 50), // 48: an event that was taken back: its time counts
+            8,
+            0,
+            head(2, 1), // 60
+            7,
+            7,
+            head(31, 4), // 72: a time by itself
+            100,
+            head(1, 1), // 80
+            7,
+            head(29, 0), // to the end, whatever is there
+            0xFFFF_FFFF,
+        ];
+        let long = 1000 + 6 + 3 + (2 << 27);
+        let events = [
+            (1005, 4, 8),
+            (1006, 16, 24),
+            (long, 36, 40),
+            (long + 51, 64, 72),
+            (4 + (100 << 27) + 1, 84, 88),
+        ];
+        assert_eq!(read(&page(1000, 0, &words)), (events.to_vec(), None));
+    }
+
+    #[test]
+    fn an_absolute_time_lacks_five_bits() {
+        let below = (1u64 << 59) - 10;
+        // Its words: 27 bits in the head, 32 above.
+        let at = |time: u64| [head(31, time as u32 & 0x7FF_FFFF), (time >> 27) as u32];
+        let time = |begin, words: [u32; 2]| {
+            let (events, error) = read(&page(begin, 0, &[words[0], words[1], head(1, 0), 7]));
+            assert_eq!(error, None);
+            events[0].0
+        };
+        let high = 0b10110u64 << 59;
+        assert_eq!(time(5, at(77)), 77);
+        assert_eq!(time(high | 5, at(77)), high | 77);
+        // It passed a multiple of 2^59 since the page's time.
+        assert_eq!(time(high | below, at(3)), high + (1 << 59) + 3);
+        assert_eq!(time(u64::MAX - 9, at(3)), 3, "and of 2^64");
+        // No clock but one of more than 18 years has the five; the kernel takes it as it is.
+        assert_eq!(time(50, at(20)), 20);
+    }
+
+    #[test]
+    fn missed_events() {
+        let words = [head(1, 0), 7];
+        let missed = |bytes: &[u8]| Cursor::new(bytes).unwrap().missed();
+        let mut bytes = page(0, MISSED | MISSED_STORED, &words);
+        assert_eq!(missed(&bytes), Some(Missed::Some), "the page ends before the count");
+        bytes.extend(1736u64.to_le_bytes());
+        assert_eq!(missed(&bytes), Some(Missed::Exactly(1736)));
+        assert_eq!(read(&bytes).0.len(), 1);
+        assert_eq!(missed(&page(0, MISSED, &words)), Some(Missed::Some));
+        assert_eq!(missed(&page(0, MISSED_STORED, &words)), None);
+        assert_eq!(missed(&page(0, 0, &words)), None);
+    }
+
+    #[test]
+    fn what_is_wrong_and_where() {
+        let good = [head(1, 0), 7];
+        let with = |more: &[u32]| {
+            let (events, error) = read(&page(0, 0, &[&good[..], more].concat()));
+            assert_eq!(events.len(), 1, "the event before it counts");
+            error.map(|e| (e.at - HEADER, e.what))
+        };
+        assert_eq!(with(&[]), None);
+        assert_eq!(with(&[head(2, 0), 7]), Some((8, Problem::Beyond(8))));
+        for ty in [0, 30, 31] {
+            assert_eq!(with(&[head(ty, 0)]), Some((8, Problem::Head)), "{ty}");
+        }
+        assert_eq!(with(&[head(29, 1)]), Some((8, Problem::Head)));
+        for length in [0, 1, 3, 5, 7] {
+            assert_eq!(with(&[head(0, 0), length, 7]), Some((8, Problem::Length(length))));
+        }
+        assert_eq!(with(&[head(0, 0), 12, 7]), Some((8, Problem::Beyond(8))));
+        assert_eq!(with(&[head(0, 0), u32::MAX - 3, 7]), Some((8, Problem::Beyond(u32::MAX - 7))));
+        assert_eq!(with(&[head(29, 1), 6, 7]), Some((8, Problem::Length(6))));
+        assert_eq!(with(&[head(29, 1), 12, 7]), Some((8, Problem::Beyond(12))));
+        assert_eq!(with(&[head(29, 1), u32::MAX - 3]), Some((8, Problem::Beyond(u32::MAX - 3))));
+
+        let whole = page(0, 0, &[good, good].concat());
+        for n in 0..16 {
+            let error = PageError { at: n, what: Problem::Header };
+            assert_eq!(read(&whole[..n]), (vec![], Some(error)));
+        }
+        for n in 16..whole.len() {
+            let (events, error) = read(&whole[..n]);
+            assert_eq!(events.len(), (n - 16) / 8, "{n}");
+            assert!(error.is_some(), "{n}");
+        }
+        let error = read(&whole[..24]).1.unwrap();
+        assert_eq!(error, PageError { at: 24, what: Problem::Cut(16) });
+        assert_eq!(
+            error.to_string(),
+            "byte 24 of a kernel page: it ends before its 16 bytes of events do"
+        );
+    }
+}

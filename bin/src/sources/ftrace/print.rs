@@ -20,7 +20,7 @@ pub struct Hint {
 }
 
 /// How deep expressions are nested at most.
-const DEPTH: u32 = 60;
+const DEPTH: u32 = 200;
 
 /// What a print format (all behind `print fmt: `) tells, by the fields' names.
 #[must_use]
@@ -37,7 +37,7 @@ pub fn hints(print_format: &str) -> HashMap<&str, Hint> {
             if hint.labels.is_empty() {
                 (hint.flags, hint.labels) = (flags, labels);
             }
-        } else if let Some(field) = plain(argument) {
+        } else if let Some(field) = plain(argument).or_else(|| chosen(argument)) {
             let hint = out.entry(field).or_default();
             match conversion {
                 Conversion::Number(base) => _ = hint.base.get_or_insert(base),
@@ -207,12 +207,33 @@ fn plain(expression: &str) -> Option<&str> {
     None
 }
 
+/// `… ? REC->x : 0`, or the other way round: the field.
+fn chosen(expression: &str) -> Option<&str> {
+    let (one, other) = expression.split_once('?')?.1.rsplit_once(':')?;
+    match (plain(one), plain(other)) {
+        (Some(field), None) => number(other).map(|_| field),
+        (None, Some(field)) => number(one).map(|_| field),
+        _ => None,
+    }
+}
+
 /// The labels of a value: what it is compared with, as `unsigned long`, and its name.
 type Labels = Vec<(u64, String)>;
 
 /// `__print_symbolic` and `__print_flags` of a plain field: it, whether they are bits, the
-/// names.
+/// names. Also where there is another word for 0: `REC->x ? __print_flags(REC->x, …) : "none"`.
 fn names(argument: &str) -> Option<(&str, bool, Labels)> {
+    match argument.split_once('?').map(|(condition, rest)| (plain(condition), rest)) {
+        Some((Some(asked), rest)) => {
+            let (names, zero) = rest.rsplit_once(':')?;
+            literals(zero)?;
+            table(names.trim()).filter(|(field, ..)| *field == asked)
+        }
+        _ => table(argument),
+    }
+}
+
+fn table(argument: &str) -> Option<(&str, bool, Labels)> {
     let (flags, rest) = match argument.strip_prefix("__print_symbolic") {
         Some(rest) => (false, rest),
         None => (true, argument.strip_prefix("__print_flags")?),
@@ -228,7 +249,8 @@ fn names(argument: &str) -> Option<(&str, bool, Labels)> {
         let (pair, _) = bracket(part, '{', '}')?;
         let pair = split(pair);
         let [value, name] = pair[..] else { return None };
-        let (name, _) = literals(name)?;
+        // The list may have an end of its own: `{ 0, ((void *)0) }`.
+        let Some((name, _)) = literals(name) else { break };
         labels.push((number(value)?, name));
     }
     Some((field, flags, labels))
@@ -373,4 +395,83 @@ fn literal_number(word: &str) -> Option<Value> {
         _ => Rank::Long,
     };
     Some(Value::of(value, rank))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_are_what_c_says() {
+        for (text, expected) in [
+            ("0x10", Some(16)),
+            ("010", Some(8)),
+            ("1U << 31", Some(1 << 31)),
+            ("1 << 31", Some(0xFFFF_FFFF_8000_0000)),
+            ("(1UL << 40) | 1", Some((1 << 40) | 1)),
+            ("-1", Some(u64::MAX)),
+            ("~0U", Some(0xFFFF_FFFF)),
+            ("-9ULL", Some(u64::MAX - 8)),
+            ("( int) (( __kernel_rwf_t)0x00000001)", Some(1)),
+            ("2 + 3 * 4", Some(14)),
+            ("1 << 2 + 1", Some(8)),
+            ("7 & 3 | 8", Some(11)),
+            ("( unsigned long)(( gfp_t)((((1UL))) << (3)))", Some(8)),
+            ("1 << 64", None),
+            ("TCP_FIN_WAIT1", None),
+            ("(1 << NAME)", None),
+            ("", None),
+            ("1 +", None),
+            ("(1", None),
+        ] {
+            assert_eq!(number(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_plain() {
+        for (text, expected) in [
+            ("REC->a", Some("a")),
+            ("((unsigned long)(REC->dfd))", Some("dfd")),
+            ("(void *)REC->ip", Some("ip")),
+            ("REC->args[0]", Some("args")),
+            ("(REC)->a", Some("a")),
+            ("REC->a & 1", None),
+            ("REC->a[0] + 1", None),
+            ("-REC->a", None),
+            ("REC->", None),
+            ("__get_str(name)", None),
+        ] {
+            assert_eq!(plain(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_field_or_a_number() {
+        assert_eq!(chosen("REC->a != -1UL ? REC->a : 0"), Some("a"));
+        assert_eq!(chosen("IS_ERR((void *)REC->r) ? 0 : REC->r"), Some("r"));
+        assert_eq!(chosen("REC->a ? REC->b : REC->c"), None);
+        assert_eq!(chosen("REC->a ? REC->b : NAME"), None);
+    }
+
+    #[test]
+    fn bases_names_and_strings() {
+        let text = r#""a=%d b=0x%lx c=%o %s d=%s %p %pI4 %% %*ph, %s", REC->a, REC->b, REC->c,
+            __print_symbolic(REC->s, { 1, "ONE" }, {(2 << 1), "a, \"b\"" }), REC->d,
+            (void *)REC->p, REC->ip, 4, REC->h,
+            (REC->f) ? __print_flags(REC->f, "|", {0x1u, "X" }, {( unsigned long)0x2, "Y:?" }, { 0, ((void *)0) }) : "none""#;
+        let hints = hints(text);
+        let base = |name: &str| hints[name].base;
+        assert_eq!(base("a"), Some(Base::Decimal));
+        assert_eq!(base("b"), Some(Base::Hexadecimal));
+        assert_eq!(base("c"), Some(Base::Octal));
+        assert_eq!(base("p"), Some(Base::Hexadecimal));
+        assert_eq!(base("ip"), Some(Base::Decimal));
+        assert_eq!(base("h"), Some(Base::Hexadecimal));
+        assert!(hints["d"].text);
+        let labels = |n: &str| hints[n].labels.clone();
+        assert_eq!(labels("s"), [(1, "ONE".into()), (4, "a, \"b\"".into())]);
+        assert_eq!(labels("f"), [(1, "X".into()), (2, "Y:?".into())]);
+        assert!(hints["f"].flags && !hints["s"].flags);
+    }
 }

@@ -16,6 +16,7 @@ mod end;
 mod exchange;
 mod fast;
 mod full;
+mod snapshot;
 mod waking;
 
 use loom::cell::UnsafeCell;

@@ -32,6 +32,7 @@ enum Operation {
     Switch(u64),
     Get,
     Put(usize),
+    Snapshot(u64, u64),
     EmptyPacket(u64),
     Finalise(u64),
     PassOver,
@@ -79,6 +80,7 @@ impl ReferenceStateMachine for Reference {
             (4, true, later().prop_map(Operation::Switch).boxed()),
             (10, may_get, Just(Operation::Get).boxed()),
             (8, may_put, any::<usize>().prop_map(Operation::Put).boxed()),
+            (3, may_get, (later(), 1..5u64).prop_map(|(l, n)| Operation::Snapshot(l, n)).boxed()),
             (3, true, later().prop_map(Operation::EmptyPacket).boxed()),
             (1, true, later().prop_map(Operation::Finalise).boxed()),
             (at_the_end, true, Just(Operation::PassOver).boxed()),
@@ -95,7 +97,7 @@ impl ReferenceStateMachine for Reference {
             Operation::Reserve(..) => state.may_reserve(),
             Operation::Commit(_) => !state.open.is_empty(),
             Operation::Abort(_) => !state.open.is_empty() && !state.setup.given,
-            Operation::Get => state.held < state.setup.reader,
+            Operation::Get | Operation::Snapshot(..) => state.held < state.setup.reader,
             Operation::Put(_) => state.held > 0,
             _ => true,
         }
@@ -105,6 +107,7 @@ impl ReferenceStateMachine for Reference {
         state.begin(match operation {
             Operation::Reserve(_, later)
             | Operation::Switch(later)
+            | Operation::Snapshot(later, _)
             | Operation::EmptyPacket(later)
             | Operation::Finalise(later)
             | Operation::LastWords(later) => *later,
@@ -117,6 +120,7 @@ impl ReferenceStateMachine for Reference {
             Operation::Switch(_) => state.switch(),
             Operation::Get => state.get(),
             Operation::Put(_) => state.held -= 1,
+            Operation::Snapshot(_, most) => state.snapshot(*most as usize),
             Operation::EmptyPacket(_) => state.empty_packet(),
             Operation::Finalise(_) => state.finalise(),
             Operation::PassOver => state.pass_over(),
@@ -208,22 +212,46 @@ impl Real {
         }
     }
 
+    /// A packet's facts, and the records that lie in its memory.
+    fn content(
+        &self,
+        memory: MemoryIndex,
+        facts: &super::PacketFacts,
+    ) -> (super::PacketFacts, Vec<reference::Record>) {
+        let bytes = &self.memories[memory.get()][..facts.content as usize];
+        let mut records: Vec<reference::Record> = Vec::new();
+        for (at, id) in bytes.iter().enumerate().skip(self.ring.geometry().header() as usize) {
+            let id = id.expect("a byte of a record");
+            match records.last_mut() {
+                Some(record) if record.id == id => record.size += 1,
+                _ => records.push(reference::Record { id, offset: at as u64, size: 1 }),
+            }
+        }
+        (*facts, records)
+    }
+
+    fn snapshot(&mut self, most: u64) -> Outcome {
+        let mut gathering = self.ring.gather(most);
+        let mut run = Vec::new();
+        let mut spare = self.spare.pop().expect("one that is not out");
+        while let Some(lent) = self.ring.lend(&mut gathering, spare) {
+            if lent.begins_again() {
+                run.clear();
+            }
+            run.push(self.content(lent.memory(), lent.facts()));
+            let back = self.ring.give_back(lent);
+            assert_eq!(back, spare, "nobody passes");
+            spare = back;
+        }
+        self.spare.push(spare);
+        Outcome::Run(run, gathering.is_whole())
+    }
+
     fn get(&mut self) -> Outcome {
         let spare = self.spare.pop().expect("one that is not out");
         match self.ring.get(spare) {
             Ok(held) => {
-                let facts = *held.facts();
-                let bytes = &self.memories[held.memory().get()][..facts.content as usize];
-                let mut records: Vec<reference::Record> = Vec::new();
-                for (at, id) in
-                    bytes.iter().enumerate().skip(self.ring.geometry().header() as usize)
-                {
-                    let id = id.expect("a byte of a record");
-                    match records.last_mut() {
-                        Some(record) if record.id == id => record.size += 1,
-                        _ => records.push(reference::Record { id, offset: at as u64, size: 1 }),
-                    }
-                }
+                let (facts, records) = self.content(held.memory(), held.facts());
                 self.held.push(held);
                 Outcome::Packet(facts, records)
             }
@@ -284,6 +312,11 @@ impl StateMachineTest for Oracle {
             Operation::Put(n) => {
                 let held = real.held.swap_remove(n % real.held.len());
                 real.spare.push(held.memory());
+            }
+            Operation::Snapshot(_, most) => {
+                let closing = real.ring.switch(|| clock);
+                real.deliver(closing);
+                outcome = real.snapshot(most);
             }
             Operation::EmptyPacket(_) => {
                 let closing = real.ring.empty_packet(|| clock);

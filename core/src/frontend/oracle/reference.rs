@@ -78,6 +78,8 @@ pub(super) enum Outcome {
     Grant(Open),
     Refused(Refused),
     Packet(PacketFacts, Vec<Record>),
+    /// What a snapshot gathers, and whether it goes on to the newest packet.
+    Run(Vec<(PacketFacts, Vec<Record>)>, bool),
     NotNow(NotNow),
     Facts(Option<PacketFacts>),
     PassedOver(Option<u64>),
@@ -394,6 +396,21 @@ impl Reference {
             self.cursor += 1;
             Outcome::Packet(facts, self.packets[self.cursor - 1].records.clone())
         };
+    }
+
+    /// The newest packets there are, behind the last gap among the `most` newest.
+    pub fn snapshot(&mut self, most: usize) {
+        self.switch();
+        let most = most.min(self.setup.count);
+        let end = self.packets.len();
+        let asked: Vec<usize> = (self.oldest().max(end.saturating_sub(most))..end).collect();
+        let there = |i: &usize| self.is_delivered(*i);
+        let last = asked.iter().rposition(there);
+        let run = &asked[..last.map_or(0, |l| l + 1)];
+        let run = &run[run.iter().rposition(|i| !there(i)).map_or(0, |gap| gap + 1)..];
+        let packets = run.iter().map(|i| (self.facts(*i), self.packets[*i].records.clone()));
+        let is_whole = asked.last().is_none_or(there);
+        self.outcome = Outcome::Run(packets.collect(), is_whole);
     }
 
     fn give_up(&mut self, index: usize) -> u64 {

@@ -302,6 +302,51 @@ BUGS = [
         [("        self.records = 0;", "        self.records |= 0;")],
     ),
     (
+        "GAP_KEPT: a snapshot keeps what lies before a refused lap",
+        "frontend/snapshot.rs",
+        [("let begins_again = gathering.gap && gathering.gathered > 0;", "let begins_again = false;"),
+         ("gathering.gathered = if gathering.gap { 1 } else { gathering.gathered + 1 };", "gathering.gathered += 1;")],
+    ),
+    (
+        "NEWEST_BEGUN: a snapshot asks for a sub-buffer begun since the switch",
+        "frontend/snapshot.rs",
+        [("let end = g.start(now);", "let end = g.start(now.plus(g.subbuf_size() - 1));")],
+    ),
+    (
+        "BACK_STORE: a snapshot puts back by a plain store",
+        "frontend/snapshot.rs",
+        [("let back = self.cold(g.index(lent.at), TABLE).compare_exchange(\n            left,\n            found,\n"
+          "            Ordering::Release,\n            Ordering::Relaxed,\n        );",
+          "self.cold(g.index(lent.at), TABLE).store(found, Ordering::Release);\n"
+          "        let back = Ok::<u64, u64>(left);")],
+    ),
+    (
+        "a snapshot has its spare memory back whether a writer has passed or not",
+        "frontend/snapshot.rs",
+        [("if back.is_ok() { lent.spare } else { memory }", "if back.is_ok() { lent.spare } else { lent.spare }")],
+    ),
+    (
+        "a snapshot gives back without the lap",
+        "frontend/snapshot.rs",
+        [("let found = SubBufferId::delivered(g.lap(lent.at), memory).word();",
+          "let found = SubBufferId::delivered(0, memory).word();")],
+    ),
+    (
+        "a snapshot takes what it copies",
+        "frontend/snapshot.rs",
+        [('step!("snapshot: lent");', "self.set_consumed(at.plus(self.geometry.subbuf_size()));")],
+    ),
+    (
+        "a snapshot ends at the first refused lap",
+        "frontend/snapshot.rs",
+        [("            gathering.gap = true;\n        }\n        None", "            gathering.gap = true;\n            break;\n        }\n        None")],
+    ),
+    (
+        "a snapshot begins one sub-buffer late",
+        "frontend/snapshot.rs",
+        [("let (oldest, wanted) = (self.oldest(now),", "let (oldest, wanted) = (self.oldest(now).plus(g.subbuf_size()),")],
+    ),
+    (
         "`delivered` does not wrap with positions",
         "frontend/position.rs",
         [("(self.before(p) + self.subbuf_size()) & self.bytes_mask()", "(self.before(p) + self.subbuf_size()) & (self.bytes_mask() | u64::MAX)")],

@@ -212,6 +212,10 @@ fn overwrite_keeps_the_newest_and_loses_by_name() {
         "given up",
         "late commits",
         "last words",
+        "snapshots",
+        "runs begun again",
+        "passed while lent",
+        "in quiet snapshots",
     ];
     explore("overwrite_keeps_the_newest_and_loses_by_name", Kind::Overwrite, &happens);
 }

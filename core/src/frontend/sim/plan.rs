@@ -52,6 +52,8 @@ pub(super) enum Reading {
     AtTheEnd,
     /// Never takes any: a flight recorder.
     Never,
+    /// The same, which makes snapshots while writers write.
+    Snapshots,
 }
 
 /// A run's dice, thrown.
@@ -125,6 +127,7 @@ impl Plan {
         let reading = match rng.below(8) {
             0 => Reading::AtTheEnd,
             1 if kind != Kind::Block => Reading::Never,
+            2 if kind != Kind::Block => Reading::Snapshots,
             _ => Reading::Always,
         };
         let some = |n: u64| if kind == Kind::Fair || rng.one_in(2) { 0 } else { 1 + rng.below(n) };

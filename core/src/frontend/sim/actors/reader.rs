@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::writer::{deliver, finalise, switch};
 use crate::frontend::sim::plan::Reading;
-use crate::frontend::sim::tally;
 use crate::frontend::sim::world::{Crash, World};
+use crate::frontend::sim::{tally, tally_many};
 use crate::frontend::{Held, MemoryIndex, PacketFacts};
 
 /// The reader's side. What it holds dies with it; what it has read is in the trace.
@@ -45,17 +45,24 @@ pub(super) fn live(world: &World) {
 impl Reader<'_> {
     fn live(&mut self) {
         let (world, plan) = (self.world, self.world.plan);
-        if plan.reading == Reading::Always {
-            let mut turns = 0;
-            while !world.stop.get()
-                && !world.ring.is_finalised()
-                && plan.turns.is_none_or(|n| turns < n)
-            {
-                turns += 1;
-                self.turn();
+        let mut turns = 0;
+        let mut goes_on = |most: Option<u64>| {
+            turns += 1;
+            !world.stop.get() && !world.ring.is_finalised() && most.is_none_or(|n| turns <= n)
+        };
+        match plan.reading {
+            Reading::Always => {
+                while goes_on(plan.turns) {
+                    self.turn();
+                }
             }
-        } else {
-            world.wait_for_all();
+            Reading::Snapshots => {
+                while goes_on(plan.turns.or(Some(12))) {
+                    self.snapshot(true);
+                    (0..world.rng.below(60)).for_each(|_| world.point());
+                }
+            }
+            Reading::AtTheEnd | Reading::Never => world.wait_for_all(),
         }
         self.finish();
     }
@@ -73,6 +80,7 @@ impl Reader<'_> {
                 assert!(books.recorded >= taken, "{books:?}, and {taken} were read (I7)");
             }
             5..10 => self.put(),
+            10 => self.snapshot(true),
             _ => {
                 if !self.get() {
                     self.idle();
@@ -138,6 +146,62 @@ impl Reader<'_> {
         self.spare.push(m);
     }
 
+    /// A snapshot, as the seam takes it: one run without a gap, which ends at the newest.
+    fn snapshot(&mut self, mortal: bool) {
+        let world = self.world;
+        let Some(mut spare) = self.spare.pop() else { return };
+        tally("snapshots");
+        switch(world);
+        let most = if world.rng.one_in(3) { 1 + world.rng.below(3) } else { u64::MAX };
+        let (before, expected) = (world.elsewhere(), world.ghost.borrow().newest_run(most));
+        world.begins();
+        world.ghost.borrow_mut().lending = true;
+        world.mortal.set(mortal);
+        let g = world.plan.geometry;
+        let mut gathering = world.ring.gather(most);
+        let begun = g.start(world.quietly(|| world.ring.write_position()));
+        assert!(gathering.end().from(begun) <= 0, "what is begun is asked for (I8)");
+        let (mut run, mut last): (Vec<i64>, Option<PacketFacts>) = (Vec::new(), None);
+        while let Some(lent) = world.ring.lend(&mut gathering, spare) {
+            let (m, facts) = (lent.memory(), *lent.facts());
+            world.say(|| format!("is lent {facts:?}"));
+            if lent.begins_again() {
+                tally("runs begun again");
+                run.clear();
+                last = None;
+            }
+            if let Some(last) = last {
+                assert!(facts.begin >= last.end && facts.lost >= last.lost, "in order (I6)");
+            }
+            // Looked at, and it is still as it was a while later.
+            let start = world.ghost.borrow_mut().read_lent(m, &facts);
+            (0..world.rng.below(8)).for_each(|_| world.point());
+            world.ghost.borrow_mut().read_lent(m, &facts);
+            let size = g.subbuf_size().cast_signed();
+            assert!(run.last().is_none_or(|r| r + size == start), "one run, no gap (I8)");
+            run.push(start);
+            last = Some(facts);
+            spare = world.ring.give_back(lent);
+            if !world.ghost.borrow_mut().is_back() {
+                tally("passed while lent");
+            }
+        }
+        world.mortal.set(false);
+        world.ghost.borrow_mut().lending = false;
+        self.spare.push(spare);
+        assert_eq!(run.len() as u64, gathering.gathered());
+        if gathering.is_whole()
+            && let Some(last) = last
+        {
+            let newest = gathering.end().minus(g.subbuf_size());
+            assert_eq!(last.sequence, g.sequence(newest), "it ends at the newest (I8)");
+        }
+        if world.elsewhere() == before {
+            assert_eq!(run, expected, "all that the ring holds (I8)");
+            tally_many("in quiet snapshots", run.len() as u64);
+        }
+    }
+
     fn drain(&mut self) {
         loop {
             while !self.out.is_empty() {
@@ -165,7 +229,7 @@ impl Reader<'_> {
     /// `drain.rs`: finalise, wait, drain, pass over what is open, last words.
     fn finish(&mut self) {
         let world = self.world;
-        let takes = world.plan.reading != Reading::Never;
+        let takes = !matches!(world.plan.reading, Reading::Never | Reading::Snapshots);
         finalise(world);
         let mut patience = world.plan.patience;
         let is_settled = loop {
@@ -192,6 +256,8 @@ impl Reader<'_> {
             self.last_words(settled);
         }
         self.pass_over_all(settled);
+        // The last one of a flight recorder; with it the reader's life is over.
+        self.snapshot(false);
     }
 
     /// What is in the ring now comes out, all of it, without a gap.

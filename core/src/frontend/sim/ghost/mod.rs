@@ -100,6 +100,8 @@ enum Fate {
     InRing,
     Taken,
     Overwritten,
+    /// A snapshot has it; or the reader died with it, and nobody will.
+    Lent,
 }
 
 #[derive(Clone, Debug)]
@@ -166,6 +168,9 @@ pub(super) struct Ghost {
     cells: Vec<Vec<Option<Byte>>>,
     /// The reader has exchanged this packet and not moved its cursor yet.
     exchanged: Option<i64>,
+    /// It is in a snapshot, which has this packet.
+    pub lending: bool,
+    lent: Option<i64>,
     /// It is in `pass_over`.
     pub passing: bool,
     /// Room was made, or the stream ended, and who waits for it has not been woken yet.
@@ -214,6 +219,8 @@ impl Ghost {
             held: vec![false; memories],
             cells: vec![vec![None; g.subbuf_size() as usize]; memories],
             exchanged: None,
+            lending: false,
+            lent: None,
             passing: false,
             owes_room: false,
             owes_end: false,
@@ -374,7 +381,8 @@ impl Ghost {
         if self.mode != Mode::Overwrite
             && let Some(packet) = self.packets.get(&before)
         {
-            assert_eq!(packet.fate, Fate::Taken, "{token:?} opens {start}: not taken yet (I8)");
+            let gone = matches!(packet.fate, Fate::Taken | Fate::Lent);
+            assert!(gone, "{token:?} opens {start}: not taken yet (I8)");
         }
         self.places[i] = Place {
             start,
@@ -479,7 +487,11 @@ impl Ghost {
         if self.places[i].delivery == Delivery::Claimed(token) {
             self.tabled(token, i, old, new);
         } else if new.is_noref() && token == Token::READER {
-            self.exchanged(i, old, new);
+            match (self.lending, new.is_taken()) {
+                (false, _) => self.exchanged(i, old, new),
+                (true, true) => self.lent(i, old, new),
+                (true, false) => self.given_back(i, old, new),
+            }
         } else {
             self.referred(token, i, old, new);
         }
@@ -516,6 +528,60 @@ impl Ghost {
 
     /// The reader takes a packet and puts a memory of its own in.
     fn exchanged(&mut self, i: usize, old: SubBufferId, new: SubBufferId) {
+        let start = self.leaves_the_ring(i, old, new);
+        let packet = self.packets.get_mut(&start).expect("named");
+        packet.fate = Fate::Taken;
+        self.taken += packet.counted;
+        self.exchanged = Some(start);
+    }
+
+    /// A snapshot has it, and a memory of the reader's is in its place. It is nobody's in the
+    /// books, so overwritten, until it is back.
+    fn lent(&mut self, i: usize, old: SubBufferId, new: SubBufferId) {
+        assert_eq!(self.lent, None, "one at a time");
+        let start = self.leaves_the_ring(i, old, new);
+        let packet = self.packets.get_mut(&start).expect("named");
+        packet.fate = Fate::Lent;
+        self.overwritten += packet.counted;
+        self.lent = Some(start);
+    }
+
+    fn given_back(&mut self, i: usize, old: SubBufferId, new: SubBufferId) {
+        assert!(old.is_noref() && old.is_taken(), "a writer's word is replaced: {old:?} (I2)");
+        let start = self.lent.take().expect("one is lent");
+        let id = SubBufferId::delivered(self.g.lap(self.position(start)), new.memory());
+        assert_eq!((self.index(start), new), (i, id), "the word that was there");
+        assert_eq!(self.holds[new.memory().get()], Some(start), "with its packet in it (I2)");
+        let packet = self.packets.get_mut(&start).expect("lent");
+        packet.fate = Fate::InRing;
+        self.overwritten -= packet.counted;
+    }
+
+    /// It could not be given back: a writer has passed. True: it could.
+    pub fn is_back(&mut self) -> bool {
+        let Some(start) = self.lent.take() else { return true };
+        let passed = self.places[self.index(start)].start > start;
+        assert!(passed, "{start} is not given back, and nobody has passed");
+        self.packets.get_mut(&start).expect("lent").fate = Fate::Overwritten;
+        false
+    }
+
+    /// What a snapshot finds that begins now, asks for the `most` newest, and meets nobody.
+    pub fn newest_run(&self, most: u64) -> Vec<i64> {
+        let end = self.write.div_euclid(self.size()) * self.size();
+        let oldest = self.oldest().max(
+            end.saturating_sub_unsigned(most.min(self.places.len() as u64) * self.g.subbuf_size()),
+        );
+        let there = |start: &i64| {
+            self.packets.get(start).is_some_and(|p| p.delivered && p.fate == Fate::InRing)
+        };
+        let mut run: Vec<i64> = (oldest..end).step_by(self.size() as usize).collect();
+        run.truncate(run.iter().rposition(there).map_or(0, |last| last + 1));
+        run.split_off(run.iter().rposition(|s| !there(s)).map_or(0, |gap| gap + 1))
+    }
+
+    /// A reader's exchange of the packet in place `i`; gives its start.
+    fn leaves_the_ring(&mut self, i: usize, old: SubBufferId, new: SubBufferId) -> i64 {
         let spare = new.memory().get();
         assert!(old.is_noref() && !old.is_taken(), "the reader takes {old:?} (I2)");
         assert!(new.is_noref() && new.is_taken(), "the reader leaves {new:?} (I5)");
@@ -523,12 +589,10 @@ impl Ghost {
         assert!(!self.held[spare], "memory {spare} is with the output (I2)");
         let start = self.holds[old.memory().get()].expect("a delivered word names a packet");
         assert_eq!(self.index(start), i);
-        let packet = self.packets.get_mut(&start).expect("named");
+        let packet = &self.packets[&start];
         assert!(packet.delivered, "the reader takes {start} before it is delivered (I3)");
         assert_eq!(packet.fate, Fate::InRing);
-        packet.fate = Fate::Taken;
-        self.taken += packet.counted;
-        self.exchanged = Some(start);
+        start
     }
 
     /// A writer turns noref off.
@@ -550,7 +614,8 @@ impl Ghost {
         assert!(new >= old && new % self.size() == 0, "consumed goes from {old} to {new}");
         assert!(new <= self.next_open(), "consumed passes write_pos (I10)");
         for start in (old..new).step_by(self.size() as usize) {
-            let taken = self.packets.get(&start).is_some_and(|p| p.fate == Fate::Taken);
+            let is_gone = |p: &Packet| matches!(p.fate, Fate::Taken | Fate::Lent);
+            let taken = self.packets.get(&start).is_some_and(is_gone);
             let lapped = self.mode == Mode::Overwrite && self.write - start > self.buffer();
             assert!(taken || lapped || self.passing, "{start} is passed and was not taken (I8)");
         }
@@ -564,6 +629,7 @@ impl Ghost {
     /// The reader died: what it has not moved on from is forgotten.
     pub fn reader_died(&mut self) -> Vec<MemoryIndex> {
         self.exchanged = None;
+        (self.lending, self.lent) = (false, None);
         self.held.fill(false);
         let of_the_reader = self.named.iter().enumerate().filter(|(_, n)| n.is_none());
         of_the_reader.map(|(m, _)| MemoryIndex::new(m as u32)).collect()

@@ -6,7 +6,7 @@ use crate::frontend::{Books, MemoryIndex, Mode, PacketFacts, Timestamps};
 
 impl Ghost {
     /// Reads a packet that the reader holds.
-    pub fn read(&mut self, m: MemoryIndex, facts: &PacketFacts) {
+    pub fn read(&self, m: MemoryIndex, facts: &PacketFacts) {
         let start = self.holds[m.get()].expect("a packet lies there");
         assert_eq!(self.named[m.get()], None, "the reader's own (I2)");
         let packet = &self.packets[&start];
@@ -36,6 +36,12 @@ impl Ghost {
         }
     }
 
+    /// Reads a packet that is lent to a snapshot; gives its start.
+    pub fn read_lent(&self, m: MemoryIndex, facts: &PacketFacts) -> i64 {
+        self.read(m, facts);
+        self.holds[m.get()].expect("read")
+    }
+
     /// Reads it as the next one: packets, times and each writer's records are in order.
     pub fn read_next(&mut self, m: MemoryIndex, facts: &PacketFacts) {
         self.read(m, facts);
@@ -54,10 +60,16 @@ impl Ghost {
     }
 
     /// What is read from here to the end: all packets, without a gap (I8).
+    /// What a snapshot died with is not among them.
     pub fn expected(&self) -> Vec<i64> {
+        let all = (self.oldest()..self.next_open()).step_by(self.size() as usize);
+        let lent = |s: &i64| self.packets.get(s).is_some_and(|p| p.fate == Fate::Lent);
+        all.filter(|start| !lent(start)).collect()
+    }
+    /// The oldest that is neither taken nor being overwritten.
+    pub(super) fn oldest(&self) -> i64 {
         let oldest = (self.next_open() - self.buffer()).max(self.consumed);
-        let first = if self.mode == Mode::Overwrite { oldest } else { self.consumed };
-        (first..self.next_open()).step_by(self.size() as usize).collect()
+        if self.mode == Mode::Overwrite { oldest } else { self.consumed }
     }
     pub fn last_start(&self) -> Option<i64> {
         self.last_read.map(|(start, _, _)| start)
