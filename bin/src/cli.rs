@@ -56,6 +56,8 @@ pub enum Command {
         /// A source's type: prints its keys, as a table to be pasted
         name: Option<String>,
     },
+    /// Kernel tracing, serial ports, GPUs: what is there, and what to do about what is not
+    Devices(crate::devices::DevicesArgs),
     /// Print a trace, its streams merged by time
     Read(crate::read::ReadArgs),
     /// Make a trace whole that a killed pipeline left

@@ -13,6 +13,7 @@
 mod cli;
 mod config;
 mod control;
+mod devices;
 #[doc(hidden)]
 pub mod fuzz;
 mod glob;
@@ -75,6 +76,7 @@ pub fn run() -> ExitCode {
                 USAGE
             }
         },
+        Some(Command::Devices(args)) => done(devices::run(&args, &mut raw_stdout())),
         Some(Command::Recover(args)) => done(recover::run(&args)),
         Some(Command::Status(args)) => talked(client::status(&args, &mut io::stdout())),
         Some(Command::Flush(args)) => talked(client::flush(&args)),

@@ -342,3 +342,55 @@ fn all_of_a_running_pipeline_is_printed() {
     assert_eq!(Some(seqs.len() as u64), written, "{said}");
     assert_eq!(counts(dir.path(), "t").0, seqs.len() as u64);
 }
+
+/// A pipeline that rotates as fast as it can, and keeps few of its pieces: what it wrote is
+/// printed once, each writer's records in order.
+#[test]
+fn a_pipeline_that_rotates_is_followed() {
+    let dir = dir();
+    let child = start(
+        dir.path(),
+        r#"
+        pipeline.duration = "2 s"
+        source.g = {type = "generator", rate = 20000, writers = 2, channel = "c"}
+        [channel.c]
+        streams = "per-thread"
+        switch_timer = "5 ms"
+        subbuf_size = "4 KiB"
+        subbuf_count = 64
+        backend = {type = "file", path = "t", rotate_every = "30 ms", rotate_keep = 20}
+        "#,
+    );
+    while !dir.path().join("t/metadata").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let follower = Follower::new(dir.path(), &["t"]);
+    let out = child.wait_with_output().expect("it ends");
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    let mut pieces = 0;
+    for entry in fs::read_dir(dir.path()).expect("listed") {
+        let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
+        let number = name.strip_prefix("t.").and_then(|n| n.parse::<u64>().ok());
+        pieces = pieces.max(number.unwrap_or(0));
+    }
+    assert!(pieces > 20, "{pieces} pieces: it did not rotate");
+    let mut child = follower;
+    let begin = Instant::now();
+    while child.child.try_wait().expect("a child").is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(10), "it does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut said = String::new();
+    child.child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+    let (mut next, mut events) = ([0u64; 2], 0);
+    for (_, line) in child.lines.iter() {
+        let event: Value = serde_json::from_str(&line).expect("JSON");
+        let writer = event["fields"]["writer"].as_u64().expect("writer") as usize;
+        assert_eq!(event["fields"]["seq"].as_u64(), Some(next[writer]), "{said}");
+        next[writer] += 1;
+        events += 1;
+    }
+    let report = report(dir.path());
+    assert_eq!(report["channels"]["c"]["output"]["records"].as_u64(), Some(events), "{said}");
+    assert!(!said.contains("removed before"), "{said}");
+}

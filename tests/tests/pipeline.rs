@@ -200,6 +200,44 @@ fn a_signal_ends_it_with_everything_written() {
     assert_eq!(Some(counts(dir.path(), "t").0), c["recorded"].as_u64());
 }
 
+/// The busiest processes of each interval, and none of them where none is asked for.
+#[test]
+fn the_busiest_processes_are_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let busy = |processes: u32| {
+        let toml = format!(
+            r#"
+            pipeline.duration = "1 s"
+            source.h = {{type = "host", processes = {processes}, channel = "h"}}
+            source.g = {{type = "generator", rate = "max", channel = "g"}}
+            channel.h = {{streams = "single", backend = {{type = "file", path = "t", overwrite = true}}}}
+            channel.g = {{backend = {{type = "pages"}}}}
+            "#
+        );
+        let (out, _) = run(dir.path(), &toml);
+        assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+        let read = ["read", "t", "--format", "json", "--event", "host:process"];
+        let out = rbpipe().current_dir(dir.path()).args(read).output().expect("runs");
+        let text = String::from_utf8(out.stdout).expect("text");
+        text.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON")).collect::<Vec<_>>()
+    };
+    assert!(busy(0).is_empty());
+    let found = busy(2);
+    let mine: Vec<&Value> =
+        found.iter().map(|e| &e["fields"]).filter(|f| f["comm"] == "rbpipe").collect();
+    // In a second the generator's thread takes half a second of a CPU at least, on a machine
+    // that has others to run, too.
+    let took: u64 = mine.iter().map(|f| f["cpu_ns"].as_u64().expect("cpu_ns")).sum();
+    assert!((100_000_000..4_000_000_000).contains(&took), "{took} ns: {found:?}");
+    assert!(mine.iter().all(|f| f["threads"].as_u64() > Some(1) && f["rss"].as_u64() > Some(0)));
+    let mut times: BTreeMap<u64, usize> = BTreeMap::new();
+    for e in &found {
+        // All of a look are recorded within it.
+        *times.entry(e["time"].as_u64().expect("time") / 50_000_000).or_default() += 1;
+    }
+    assert!(times.values().all(|n| *n <= 4), "two of each interval: {times:?}");
+}
+
 /// kill -9 at a random moment under load: what is there is whole, and `recover` makes a
 /// trace of it that others open.
 #[test]

@@ -24,7 +24,7 @@ use super::stream::Wanted;
 use super::tsdl::{Metadata, parse_again};
 use super::watch::{Watch, Woken};
 use super::{Csv, Format, Printers, ReadArgs, Selection, StreamReader, Total, wanted};
-use crate::status::say;
+use crate::status::{count, say};
 
 /// It looks at least so often: nothing tells of a lock that was let go.
 const TICK: Duration = Duration::from_millis(250);
@@ -95,6 +95,9 @@ struct Base {
     before: u64,
     /// Since when nothing is there.
     missing: Option<Instant>,
+    /// Pieces of it that were opened, and how many were gone before that (as far as told).
+    opened: u64,
+    gone: u64,
 }
 
 /// One trace directory, by whatever name.
@@ -141,7 +144,8 @@ impl Follow {
         for path in paths {
             let before = pieces_of(path).last().map_or(0, |(n, _)| *n);
             let piece = Piece::open(path)?;
-            let base = Base { path: path.clone(), current: Some(piece.id), before, missing: None };
+            let (path, current) = (path.clone(), Some(piece.id));
+            let base = Base { path, current, before, missing: None, opened: 1, gone: 0 };
             this.bases.push(base);
             this.add(piece);
         }
@@ -254,6 +258,7 @@ impl Follow {
                 let others: HashSet<Id> = self.bases.iter().filter_map(|b| b.current).collect();
                 self.seen
                     .retain(|id| there.contains(id) || open.contains(id) || others.contains(id));
+                let highest = finished.last().map_or(before, |(n, _)| *n);
                 let newer = finished.into_iter().filter(|(n, _)| *n > before).map(|(_, p)| p);
                 let known = self.seen.len();
                 for path in newer.chain(now.map(|_| path.clone())) {
@@ -263,6 +268,7 @@ impl Follow {
                     // One that is gone again is looked for once more.
                     if let Ok(piece) = Piece::open(&path) {
                         self.add(piece);
+                        self.bases[n].opened += 1;
                     }
                 }
                 let base = &mut self.bases[n];
@@ -272,9 +278,17 @@ impl Follow {
                     None => base.missing.or_else(|| Some(Instant::now())),
                 };
                 // Once more: the path may have moved on while it was looked at.
-                if self.seen.len() == known {
-                    break;
+                if self.seen.len() > known {
+                    continue;
                 }
+                let all = highest.saturating_sub(before) + u64::from(now.is_some());
+                let gone = all.saturating_sub(base.opened);
+                if gone > base.gone {
+                    let more = count(gone - base.gone, "piece");
+                    say!("rbpipe read: {}: {more} removed before read", path.display());
+                    base.gone = gone;
+                }
+                break;
             }
         }
     }

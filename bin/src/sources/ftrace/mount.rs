@@ -41,6 +41,14 @@ impl fmt::Display for NoTracefs {
 
 impl std::error::Error for NoTracefs {}
 
+impl NoTracefs {
+    /// It is there, or could be; we may not.
+    pub fn is_refused(&self) -> bool {
+        self.error.kind() == io::ErrorKind::PermissionDenied
+            || self.error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error())
+    }
+}
+
 impl Tracefs {
     /// The first mount that lets us make instances; without any mount, one of our own.
     ///
@@ -80,6 +88,11 @@ impl Tracefs {
         let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
         look(&root).map_err(|error| NoTracefs { step: "a mount of our own".into(), error })?;
         Ok(Self { root, _mount: Some(mount) })
+    }
+
+    /// Where it is mounted; `None`: a mount of our own.
+    pub fn mounted_at(&self) -> Option<&Path> {
+        self._mount.is_none().then_some(self.root.as_path())
     }
 
     /// The path of a file in it.
