@@ -23,7 +23,7 @@ fn main() {
     let kinds = [Streams::Single, Streams::PerThread(2), Streams::PerCpu];
     let channels: Vec<_> = kinds
         .iter()
-        .map(|k| channel::<Pages>(Config {}, Mode::Overwrite, *k, (256 << 10, 8)))
+        .map(|k| channel::<Pages>(Config::default(), Mode::Overwrite, *k, (256 << 10, 8)))
         .collect();
     let writers: Vec<_> = channels.iter().map(|(c, class)| (c.writer(), *class)).collect();
     let mut ring = vec![0u8; 2 << 20];

@@ -15,7 +15,7 @@ fn open(mode: Mode, (size, count): (u64, u32), prefault: bool) -> Channel<Pages>
     let (classes, _) = records::classes();
     let geometry = Geometry::new(size, count, 2, 84).expect("a geometry");
     let plan = ChannelPlan { name: "c".into(), geometry, mode, classes: Arc::clone(&classes) };
-    let backend = Pages::open(Config {}, &plan, &Context::new("memory")).expect("it opens");
+    let backend = Pages::open(Config::default(), &plan, &Context::new("memory")).expect("it opens");
     let options = ChannelOptions {
         plan,
         streams: Streams::Single,

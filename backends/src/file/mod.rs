@@ -59,6 +59,21 @@ pub struct Config {
 }
 
 impl Config {
+    /// A trace at this path, all else as where nothing is said.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            overwrite: false,
+            sync: Sync::Never,
+            rotate_size: None,
+            rotate_every: None,
+            rotate_keep: None,
+        }
+    }
+}
+
+impl Config {
     fn limits(&self) -> Limits {
         Limits {
             size: self.rotate_size.map(|Size(s)| s).filter(|n| *n > 0),
