@@ -310,7 +310,12 @@ impl SnapshotStream for Stream<'_> {
     }
 
     fn finish(&mut self) -> Result<(), BackendError> {
-        let closed = self.file.as_mut().map_or(Ok(()), StreamFile::close);
+        let closed = match &mut self.file {
+            // Writers were faster than each try.
+            Some(file) if file.is_empty() => fs::remove_file(file.path()),
+            Some(file) => file.close(),
+            None => Ok(()),
+        };
         closed.map_err(|e| self.failed(e))
     }
 }
