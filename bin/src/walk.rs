@@ -20,7 +20,7 @@ use rbpipe_core::frontend::Mode;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ChannelConfig, PipelineConfig, SourceConfig};
-use crate::control::place::Claim;
+use crate::control::claim::Claim;
 use crate::control::server::{self, Server};
 use crate::sources::{self, Channels, Counts, Source, Stop, VisitSource};
 use crate::status::{StatusLine, count, say};

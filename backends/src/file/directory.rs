@@ -19,8 +19,9 @@ use rbpipe_core::packet::{MAGIC, StreamClass};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 
+use super::chores::Chores;
 use super::pieces;
-use super::rotation::{Chores, Limits, Piece};
+use super::rotation::{Limits, Piece};
 
 /// What the metadata of every trace that rbpipe writes has in its `env` block.
 const OURS: &str = "tracer_name = \"rbpipe\"";
@@ -46,7 +47,7 @@ pub(super) struct Directory {
     name: String,
     clock_offset: u64,
     state: Mutex<State>,
-    // The rest is `rotation.rs`'s. Locked in this order: `piece`, `state`; `chores` alone.
+    // The rest is `rotation.rs`'s and `chores.rs`'s. Locked in this order: `piece`, `state`; `chores` alone.
     /// The current piece; read by who writes into it.
     pub(super) piece: RwLock<Piece>,
     /// Bytes in it.
