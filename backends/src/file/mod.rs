@@ -11,8 +11,10 @@
 //! It does not compress or index; it does not retry a packet: a write that fails is
 //! cut back to the last whole packet, counted and said, and the next packet is tried.
 
+mod chores;
 mod directory;
 mod pieces;
+mod place;
 mod rotation;
 pub(crate) mod stream_file;
 mod writer;
