@@ -58,7 +58,9 @@ pub struct Heap {
 impl Heap {
     /// Of these pages.
     #[must_use]
-    pub(crate) fn of(pages: Pages, name: String) -> Self {
+    pub(crate) fn of(pages: Pages, name: &str) -> Self {
+        // A memfd's name has at most 249 bytes, and ends in the stream's number.
+        let name = name.chars().filter(|c| *c != '\0').take(56).collect();
         Self { pages, name, ..Self::default() }
     }
 

@@ -108,8 +108,6 @@ impl Mapping {
     /// Of a length that nobody can change, and written through this mapping alone: others may
     /// map it to read.
     fn memfd(bytes: usize, name: &str) -> io::Result<Self> {
-        // What is too long for the kernel is cut; a NUL no name of ours has.
-        let name: String = name.chars().filter(|c| *c != '\0').take(60).collect();
         let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, bytes as u64)?;
         fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK)?;

@@ -116,7 +116,7 @@ snapshot_path = \"snapshot\"  # snapshot.1, snapshot.2, …: nothing is replaced
         };
         let name = format!("rbpipe:{}:{}", context.pipeline, plan.name);
         Ok(Self {
-            heap: Heap::of(config.memory, name),
+            heap: Heap::of(config.memory, &name),
             identity,
             plan: keeps(plan.mode).then_some(snapshot_plan),
             channel: plan.name.clone(),

@@ -6,26 +6,25 @@
 //! records are in one trace. Not here: what is in the ring and how it is lent (`rbpipe-core`),
 //! who asks for a snapshot and when.
 
+mod place;
 mod splice;
+mod stream;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rbpipe_core::backend::{BackendError, ChannelPlan, Context, Identity, StreamInfo};
-use rbpipe_core::frontend::PacketFacts;
 use rbpipe_core::packet::StreamClass;
-use rbpipe_core::snapshot::{PacketView, SnapshotStream, SnapshotTo};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
+use rbpipe_core::snapshot::{SnapshotStream, SnapshotTo};
 
-use crate::file::stream_file::StreamFile;
 use crate::trace::{self, Member, Trace, new_uuid};
+pub use place::Place;
+use place::{may_become, numbered, parent};
 use splice::Pipe;
+use stream::Stream;
 
 /// The channels of a pipeline that keep their records: one trace.
 pub(crate) struct Recorders {
@@ -47,23 +46,6 @@ impl Recorders {
         let mut members = lock(&self.members);
         members.push(Arc::new(plan.into()));
         trace::identity(self.uuid, members.len() - 1)
-    }
-}
-
-/// Which name a snapshot gets in the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// This one: a directory that does not exist yet, or is empty.
-    Exactly(PathBuf),
-    /// This one and the next free number: `snapshot.1`, `snapshot.2`, ….
-    Numbered(PathBuf),
-}
-
-impl Place {
-    fn path(&self) -> &Path {
-        match self {
-            Self::Exactly(path) | Self::Numbered(path) => path,
-        }
     }
 }
 
@@ -175,48 +157,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Whether a snapshot may become `path`.
-fn may_become(path: &Path) -> Result<(), BackendError> {
-    let shown = path.display();
-    let message = match fs::symlink_metadata(path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(BackendError::io(format!("{shown}: cannot be looked at"), e)),
-        Ok(m) if m.is_dir() => match fs::read_dir(path).map(|mut d| d.next().is_none()) {
-            Ok(true) => return Ok(()),
-            Ok(false) => "is not empty: a snapshot replaces nothing; name another directory",
-            Err(e) => return Err(BackendError::io(format!("{shown}: cannot be listed"), e)),
-        },
-        Ok(_) => "exists and is no directory; name another one",
-    };
-    Err(BackendError::new(format!("{shown}: {message}")))
-}
-
-/// Gives the snapshot the first number that is free, whoever else takes numbers.
-fn numbered(temporary: &Path, path: &Path) -> io::Result<PathBuf> {
-    for number in 1..u64::MAX {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{number}"));
-        let to = PathBuf::from(name);
-        match renameat_with(CWD, temporary, CWD, &to, RenameFlags::NOREPLACE) {
-            Ok(()) => return Ok(to),
-            Err(Errno::EXIST) => {}
-            // A file system that cannot promise it: as well as it goes.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                if fs::symlink_metadata(&to).is_err() {
-                    fs::rename(temporary, &to)?;
-                    return Ok(to);
-                }
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Err(ErrorKind::AlreadyExists.into())
-}
-
 impl SnapshotTo for Snapshot {
     fn stream(
         &self,
@@ -237,80 +177,12 @@ impl SnapshotTo for Snapshot {
                 Some(Pipe::new().map_err(|e| BackendError::io("no pipe to splice through", e))?)
             }
         };
-        let (channel, info) = (channel.to_owned(), info.clone());
-        Ok(Box::new(Stream { snapshot: self, channel, info, file: None, pipe }))
+        Ok(Box::new(Stream::new(self, channel, info, pipe)))
     }
 }
 
 impl Snapshot {
     fn uuid(&self) -> [u8; 16] {
         self.recorders.uuid
-    }
-}
-
-/// One stream's file.
-struct Stream<'a> {
-    snapshot: &'a Snapshot,
-    channel: String,
-    info: StreamInfo,
-    file: Option<StreamFile>,
-    pipe: Option<Pipe>,
-}
-
-impl Stream<'_> {
-    fn failed(&self, e: io::Error) -> BackendError {
-        let shown = self.snapshot.place.path().display();
-        let message = format!(
-            "{shown}: stream {} of channel {} cannot be written, so there is no snapshot",
-            self.info.id, self.channel
-        );
-        BackendError::io(message, e)
-    }
-}
-
-impl SnapshotStream for Stream<'_> {
-    fn begin_again(&mut self) {
-        if let Some(file) = &mut self.file {
-            file.begin_again();
-        }
-    }
-
-    fn packet(&mut self, facts: &PacketFacts, packet: PacketView<'_>) -> Result<(), BackendError> {
-        let mut file = match (self.file.take(), &self.snapshot.temporary) {
-            (Some(file), _) => file,
-            (None, Some(directory)) => {
-                let (info, uuid) = (&self.info, self.snapshot.uuid());
-                // Records that bring their own time may be older than their stream.
-                let start = info.start.min(facts.begin);
-                StreamFile::create(directory, 0, &self.channel, info, uuid, start)
-                    .map_err(|e| self.failed(e))?
-            }
-            (None, None) => return Err(self.failed(ErrorKind::NotFound.into())),
-        };
-        let written = match (&self.pipe, packet.file) {
-            (None, _) => match file.append(&[[packet.bytes, &[]]]) {
-                (1, _) => Ok(()),
-                (_, error) => Err(error.unwrap_or_else(|| ErrorKind::WriteZero.into())),
-            },
-            (Some(pipe), Some((memory, at))) => {
-                let (to, end) = file.make_room(packet.bytes.len() as u64);
-                let spliced = pipe.carry(memory, at, to.as_fd(), end, packet.bytes.len() as u64);
-                spliced.map(|()| file.grew(packet.bytes.len() as u64))
-            }
-            (Some(_), None) => {
-                return Err(BackendError::new(format!(
-                    "channel {}: its memory cannot be spliced: set `memory = \"memfd\"` in its \
-                     backend, or ask without --splice",
-                    self.channel
-                )));
-            }
-        };
-        self.file = Some(file);
-        written.map_err(|e| self.failed(e))
-    }
-
-    fn finish(&mut self) -> Result<(), BackendError> {
-        let closed = self.file.as_mut().map_or(Ok(()), StreamFile::close);
-        closed.map_err(|e| self.failed(e))
     }
 }

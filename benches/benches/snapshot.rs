@@ -36,9 +36,10 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn start(memory: PageKind, ring: (u64, u32)) -> Self {
+    fn start(memory: PageKind, (size, count): (u64, u32), reader: u32) -> Self {
         let context = Context::new("bench");
         let config = pages::Config { memory, ..pages::Config::default() };
+        let ring = (size, count, reader);
         let (channel, class) =
             channel_in::<Pages>(&context, config, Mode::Overwrite, Streams::Single, ring);
         let (writer, control) = (channel.writer(), Control::new(channel.waker()));
@@ -97,7 +98,7 @@ fn show(values: Vec<f64>) -> String {
 /// Quiet rings, each way in turn.
 fn quiet(place: &str, dir: &Path, rounds: usize, ring: (u64, u32)) {
     let bytes = ring.0 * u64::from(ring.1);
-    let recorders = WAYS.map(|(_, memory, _)| Recorder::start(memory, ring));
+    let recorders = WAYS.map(|(_, memory, _)| Recorder::start(memory, ring, 2));
     recorders.iter().for_each(|r| r.fill(2 * bytes));
     let mut found: [Vec<(f64, f64)>; 4] = Default::default();
     for _ in 0..rounds {
@@ -115,8 +116,8 @@ fn quiet(place: &str, dir: &Path, rounds: usize, ring: (u64, u32)) {
 }
 
 /// Two writers at full speed meanwhile.
-fn busy(place: &str, dir: &Path, rounds: usize, ring: (u64, u32)) {
-    let recorder = Recorder::start(PageKind::Heap, ring);
+fn busy(place: &str, dir: &Path, rounds: usize, ring: (u64, u32), reader: u32) {
+    let recorder = Recorder::start(PageKind::Heap, ring, reader);
     let stop = AtomicBool::new(false);
     std::thread::scope(|s| {
         for _ in 0..2 {
@@ -138,7 +139,8 @@ fn busy(place: &str, dir: &Path, rounds: usize, ring: (u64, u32)) {
         }
         stop.store(true, Ordering::Relaxed);
         println!(
-            "{} MiB to {place}, two writers at full speed: {} ms, {} of {} packets, {outrun} outrun",
+            "{} MiB to {place}, two writers at full speed, reader_subbufs {reader}: {} ms, {} of {} \
+             packets, {outrun} outrun",
             (ring.0 * u64::from(ring.1)) >> 20,
             show(times),
             show(packets),
@@ -149,7 +151,7 @@ fn busy(place: &str, dir: &Path, rounds: usize, ring: (u64, u32)) {
 
 /// ns a record, in turns without and with snapshots at this distance.
 fn writers_cost(dir: &Path, rounds: usize, turn: Duration, every: Duration) {
-    let recorder = Recorder::start(PageKind::Heap, (256 << 10, 16));
+    let recorder = Recorder::start(PageKind::Heap, (256 << 10, 16), 2);
     let (records, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|s| {
         s.spawn(|| {
@@ -211,7 +213,9 @@ fn main() {
                 continue;
             };
             quiet(name, dir.path(), rounds, *ring);
-            busy(name, dir.path(), rounds, *ring);
+            for reader in [2, ring.1] {
+                busy(name, dir.path(), rounds, *ring, reader);
+            }
         }
     }
     let dir = memory.as_ref().unwrap_or(&disk).path();

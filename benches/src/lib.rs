@@ -36,12 +36,13 @@ pub fn channel<B: Backend>(
     config: B::Config,
     mode: Mode,
     streams: Streams,
-    ring: (u64, u32),
+    (size, count): (u64, u32),
 ) -> (Channel<B>, ClassId) {
+    let ring = (size, count, B::READER_SUBBUFS);
     channel_in(&Context::new("bench"), config, mode, streams, ring)
 }
 
-/// The same in this pipeline.
+/// The same in this pipeline, with so many memories that the reader owns.
 ///
 /// # Panics
 /// If it cannot be opened.
@@ -50,13 +51,13 @@ pub fn channel_in<B: Backend>(
     config: B::Config,
     mode: Mode,
     streams: Streams,
-    (size, count): (u64, u32),
+    (size, count, reader): (u64, u32, u32),
 ) -> (Channel<B>, ClassId) {
     let classes = Arc::new(ClassRegistry::new());
     let bytes = FieldType::Sequence(Box::new(FieldType::U8));
     let class = EventClass::new("bench:record", vec![Field::new("payload", bytes)]);
     let class = classes.register(class).expect("a class");
-    let geometry = Geometry::new(size, count, B::READER_SUBBUFS, 84).expect("a geometry");
+    let geometry = Geometry::new(size, count, reader, 84).expect("a geometry");
     let plan = ChannelPlan { name: "bench".into(), geometry, mode, classes };
     let backend = B::open(config, &plan, context).expect("it opens");
     let options = ChannelOptions {

@@ -36,8 +36,8 @@ use rbpipe_core::backend::{Backend, Visit};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use cli::{Cli, Command, ConfigArgs, RunArgs};
+use control::claim::Taken;
 use control::client;
-use control::place::Taken;
 use sources::{Source, VisitSource};
 use status::say;
 use tracing_subscriber::EnvFilter;
@@ -178,7 +178,7 @@ fn pipeline(args: &RunArgs) -> u8 {
         return USAGE;
     }
     // Before anything is opened or removed: the report of a pipeline that runs, too.
-    let claim = match config.control.then(|| control::place::claim(&config.name)) {
+    let claim = match config.control.then(|| control::claim::claim(&config.name)) {
         None => None,
         Some(Ok(claim)) => Some(Arc::new(claim)),
         Some(Err(Taken::Runs(why))) => {

@@ -23,7 +23,7 @@ use rbpipe_core::stream::ImportWriter;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{ChannelConfig, PipelineConfig, SourceConfig};
-use crate::control::place::Claim;
+use crate::control::claim::Claim;
 use crate::control::server::{self, Server};
 use crate::snapshots::{Recorder, Recorders};
 use crate::sources::{self, Channels, Counts, Source, Stop, VisitSource};

@@ -129,7 +129,7 @@ pub(crate) struct StreamCore {
     bytes: AtomicU64,
     packets: AtomicU64,
     raised: AtomicU64,
-    /// Records in the packet that a snapshot has in its hands just now.
+    /// Records in the packets that a snapshot has in its hands just now.
     lent: AtomicU64,
     /// Keeps every memory that `bases` points into alive for as long as a writer lives.
     #[expect(dead_code, reason = "held, never looked at")]

@@ -35,11 +35,20 @@ struct Recorder {
 
 impl Recorder {
     fn start(size: u64, count: u32, streams: Streams, memory: PageKind) -> Self {
+        Self::with_memories((size, count, 2), streams, memory)
+    }
+
+    /// The same, whose reader owns so many memories.
+    fn with_memories(
+        (size, count, reader): (u64, u32, u32),
+        streams: Streams,
+        memory: PageKind,
+    ) -> Self {
         let (classes, class) = records::classes();
         let context = Context::new("test");
         let plan = ChannelPlan {
             name: "c".into(),
-            geometry: Geometry::new(size, count, 2, 84).expect("a geometry"),
+            geometry: Geometry::new(size, count, reader, 84).expect("a geometry"),
             mode: Mode::Overwrite,
             classes: Arc::clone(&classes),
         };
@@ -203,6 +212,37 @@ fn snapshots_of_a_recorder_at_full_speed() {
             assert_eq!(r.end(offered), kept, "a snapshot takes nothing");
         }
     }
+}
+
+/// With as many memories as the ring has sub-buffers, the whole ring is caught whatever writers
+/// do: it is lent before the first packet is copied.
+#[test]
+fn with_memories_for_all_the_whole_ring_is_caught() {
+    let count = 32;
+    let caught = |reader: u32| {
+        let ring = (64 << 10, count, reader);
+        let r = Recorder::with_memories(ring, Streams::Single, PageKind::Heap);
+        let dir = tempfile::tempdir().expect("a directory");
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers = r.write(&stop, 300);
+        std::thread::sleep(Duration::from_millis(50));
+        let mut packets: Vec<u64> = (0..31)
+            .map(|n| {
+                let out = dir.path().join(n.to_string());
+                let snapped = r.snapshot(&out, By::Write, false).expect("a snapshot");
+                records::verify_snapshot(&out, &r.classes);
+                snapped.packets
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        r.end(sum(writers));
+        packets.sort_unstable();
+        packets[packets.len() / 2]
+    };
+    let (few, all) = (caught(1), caught(count));
+    println!("of {count} packets, median: {few} with one memory, {all} with {count}");
+    // One that is preempted in the midst of it may have fewer.
+    assert!(all >= u64::from(count) - 4, "{few} {all}");
 }
 
 /// The end waits for what is open, and the last snapshot has all that is kept.

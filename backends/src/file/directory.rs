@@ -17,8 +17,9 @@ use rbpipe_core::packet::{MAGIC, StreamClass};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 
+use super::chores::Chores;
 use super::pieces;
-use super::rotation::{Chores, Limits, Piece};
+use super::rotation::{Limits, Piece};
 use crate::trace::{self, METADATA, Member, TEMPORARY, Trace, new_uuid};
 
 /// What the metadata of every trace that rbpipe writes has in its `env` block.
@@ -42,7 +43,7 @@ pub(super) struct Directory {
     uuid: [u8; 16],
     trace: Trace,
     state: Mutex<State>,
-    // The rest is `rotation.rs`'s. Locked in this order: `piece`, `state`; `chores` alone.
+    // The rest is `rotation.rs`'s and `chores.rs`'s. Locked in this order: `piece`, `state`; `chores` alone.
     /// The current piece; read by who writes into it.
     pub(super) piece: RwLock<Piece>,
     /// Bytes in it.

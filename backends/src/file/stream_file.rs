@@ -88,7 +88,7 @@ impl StreamFile {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -182,6 +182,11 @@ impl StreamFile {
     pub(crate) fn begin_again(&mut self) {
         self.allocated = self.allocated.max(self.end);
         self.end = self.begin;
+    }
+
+    /// Whether it has no packet but the file's own.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.end == self.begin
     }
 
     /// Makes room for a packet that somebody else writes: into this file, at this place.

@@ -19,11 +19,12 @@ use std::time::{Duration, Instant};
 
 use rbpipe_core::backend::{BackendError, StreamInfo};
 use rbpipe_core::frontend::PacketFacts;
-use rbpipe_core::packet::{packet_size, renumbered};
+use rbpipe_core::packet::packet_size;
 use rbpipe_core::stream::{Nested, Packet};
 
 use super::Sync;
 use super::directory::Directory;
+use super::place::{HEAD, Place};
 use super::rotation::Piece;
 use super::stream_file::StreamFile;
 use crate::heap::HeapMemory;
@@ -68,61 +69,6 @@ struct Queue {
     place: Place,
     next_sync: Option<Instant>,
 }
-
-/// Where a stream is in the trace. Goes with the right to write it.
-#[derive(Default)]
-struct Place {
-    file: Option<StreamFile>,
-    /// [`Piece::count`] of the piece that it is in.
-    piece: u64,
-    /// What its last written packet told.
-    told: Told,
-    /// The same when the piece began: the piece's packets are numbered from there.
-    base: Told,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Told {
-    sequence: u64,
-    lost: u64,
-    end: u64,
-}
-
-impl Place {
-    /// Follows into the current piece; gives the file in the one that has ended.
-    fn follow(&mut self, piece: &Piece) -> Option<StreamFile> {
-        if self.piece == piece.count {
-            return None;
-        }
-        self.piece = piece.count;
-        self.base = self.told;
-        self.file.take()
-    }
-
-    /// Where the stream begins in the piece, whose first packet is this.
-    fn start(&self, piece: &Piece, info: &StreamInfo, first: &PacketFacts) -> u64 {
-        let before = if self.base.sequence == 0 { info.start } else { self.base.end };
-        // A loss may be as old as the packet before it.
-        let whole = first.lost == self.base.lost && first.sequence == self.base.sequence + 1;
-        let start = if whole && piece.count > 0 { before.max(piece.start) } else { before };
-        // Records that bring their own time may be older than all that.
-        start.min(first.begin)
-    }
-
-    /// A packet's beginning as this piece tells it; `None`: as it is.
-    fn head(&self, piece: &Piece, packet: &Packet<HeapMemory>) -> Option<[u8; HEAD]> {
-        if piece.count == 0 {
-            return None;
-        }
-        let facts = packet.facts();
-        let sequence = facts.sequence.saturating_sub(self.base.sequence);
-        let lost = facts.lost.saturating_sub(self.base.lost);
-        renumbered(packet.bytes(), piece.uuid, sequence, lost)
-    }
-}
-
-/// What is told anew of a packet.
-const HEAD: usize = rbpipe_core::packet::COMMON_HEADER as usize;
 
 /// Whose thread writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -391,7 +337,7 @@ impl Shared {
         };
         for packet in packets.into_iter().take(written) {
             let (facts, bytes) = (*packet.facts(), packet.size() as u64);
-            place.told = Told { sequence: facts.sequence, lost: facts.lost, end: facts.end };
+            place.written(&facts);
             used += bytes;
             packet.written(bytes);
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::Value;
 
-use super::place::{self, Missing};
+use super::find::{self, Missing};
 use super::protocol::{Command, Reply, Request, VERSION, line};
 use crate::status::{say, short};
 
@@ -81,7 +81,7 @@ struct Line {
 
 impl Line {
     fn open(args: &NameArgs) -> Result<Self, Error> {
-        let (stream, name) = place::connect(args.name.as_deref())?;
+        let (stream, name) = find::connect(args.name.as_deref())?;
         Ok(Self { stream: BufReader::new(stream), name })
     }
 

@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::timeout;
 
-use super::place::Claim;
+use super::claim::Claim;
 use super::protocol::{Command, Copied, LONGEST, Live, LiveChannel, Reply, Request, line};
 use crate::report;
 use crate::walk::{Asked, Outside};

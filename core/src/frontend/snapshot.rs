@@ -1,5 +1,5 @@
-//! Snapshot: packets lent to the reader, one at a time, from the oldest to the newest, while
-//! writers go on. Nothing is taken: `consumed` stays where it is.
+//! Snapshot: packets lent to the reader, from the oldest to the newest, one or as many at once
+//! as it has memories, while writers go on. Nothing is taken: `consumed` stays where it is.
 //!
 //! A packet is lent by the exchange of `get`, and given back by a compare-and-swap of its own:
 //! what the exchange left (`taken·noref·spare`) becomes what it found (`lap·noref·memory`). If

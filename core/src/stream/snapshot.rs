@@ -1,17 +1,19 @@
 //! A snapshot at the seam: what a stream holds, copied while its writers go on.
 //!
 //! Each packet is lent to the sink, looked at where it lies, and given back, however the sink
-//! ends. What makes it one run that ends at the newest packet is the frontend's
+//! ends. With as many memories as the ring has sub-buffers (`reader_subbufs`) all are lent before
+//! the first is copied, and the whole ring is caught, whatever writers do. What makes it one run that ends at the newest packet is the frontend's
 //! (`frontend/snapshot.rs`); what happens when writers are faster is here: it is tried again
 //! with half as many packets, down to the newest one.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 use super::packet::bytes_in;
 use super::{Stream, lock};
 use crate::backend::StreamInfo;
-use crate::frontend::{self, PacketFacts};
+use crate::frontend::{self, MemoryIndex, PacketFacts};
 use crate::memory::{Memory, ReadMemory};
 use crate::packet;
 
@@ -97,14 +99,26 @@ impl Run {
 /// Gives a packet back to the ring when it is dropped.
 struct Loan<'a, M: Memory> {
     stream: &'a Stream<M>,
+    facts: PacketFacts,
+    memory: MemoryIndex,
+    begins_again: bool,
+    /// `None` only while it is dropped.
     lent: Option<frontend::Lent>,
+}
+
+impl<'a, M: Memory> Loan<'a, M> {
+    fn new(stream: &'a Stream<M>, lent: frontend::Lent) -> Self {
+        let (facts, memory) = (*lent.facts(), lent.memory());
+        stream.core.lent.fetch_add(facts.records, Ordering::Relaxed);
+        Self { stream, facts, memory, begins_again: lent.begins_again(), lent: Some(lent) }
+    }
 }
 
 impl<M: Memory> Drop for Loan<'_, M> {
     fn drop(&mut self) {
         let Some(lent) = self.lent.take() else { return };
         let spare = self.stream.core.frontend.give_back(lent);
-        self.stream.core.lent.store(0, Ordering::Relaxed);
+        self.stream.core.lent.fetch_sub(self.facts.records, Ordering::Relaxed);
         lock(&self.stream.memories.spare).ready.push(spare);
     }
 }
@@ -138,7 +152,8 @@ impl<M: Memory> Stream<M> {
         Ok(Some(run))
     }
 
-    /// One try, for the `most` newest packets.
+    /// One try, for the `most` newest packets. As many are lent ahead as the reader has memories
+    /// to put in their places: out of the ring, no writer comes upon them while they wait.
     fn gather<E>(
         &self,
         most: u64,
@@ -148,24 +163,31 @@ impl<M: Memory> Stream<M> {
         core.switch();
         let mut gathering = core.frontend.gather(most);
         let mut run = Run::default();
+        let mut loans: VecDeque<Loan<'_, M>> = VecDeque::new();
         loop {
-            let Some(spare) = lock(&self.memories.spare).ready.pop() else { return Ok(None) };
-            let Some(lent) = core.frontend.lend(&mut gathering, spare) else {
-                lock(&self.memories.spare).ready.push(spare);
-                break;
+            let ended = loop {
+                let Some(spare) = lock(&self.memories.spare).ready.pop() else { break false };
+                let Some(lent) = core.frontend.lend(&mut gathering, spare) else {
+                    lock(&self.memories.spare).ready.push(spare);
+                    break true;
+                };
+                loans.push_back(Loan::new(self, lent));
             };
-            let (facts, begins_again) = (*lent.facts(), lent.begins_again());
-            let index = lent.memory();
-            core.lent.store(facts.records, Ordering::Relaxed);
             // Given back at the end of this turn, after the sink has let go of it.
-            let _loan = Loan { stream: self, lent: Some(lent) };
-            if begins_again {
+            let Some(loan) = loans.pop_front() else {
+                if ended {
+                    break;
+                }
+                return Ok(None);
+            };
+            if loan.begins_again {
                 run = Run::default();
                 sink(Gathered::BeginAgain)?;
             }
-            run.add(&facts);
-            let memory = lock(&self.memories.slots[index.get()]);
-            sink(Gathered::Packet(LentPacket { facts, info: &core.info, memory }))?;
+            run.add(&loan.facts);
+            let memory = lock(&self.memories.slots[loan.memory.get()]);
+            let (facts, info) = (loan.facts, &core.info);
+            sink(Gathered::Packet(LentPacket { facts, info, memory }))?;
         }
         run.outrun = !gathering.is_whole() && core.frontend.is_passed(&gathering);
         Ok(Some(run))

@@ -118,6 +118,41 @@ fn writers_that_enter_while_a_lap_is_given_back_have_one_memory() {
     });
 }
 
+/// With memories for all, all are lent before the first is looked at: what was delivered is
+/// caught, though a writer comes round to it. Given back in the other order.
+#[test]
+fn packets_that_are_lent_at_once_are_safe_from_writers() {
+    explore(2, || {
+        let model = Model::new(Mode::Overwrite, 2);
+        for i in 0..2 {
+            assert!(model.write_long(10 + i));
+        }
+        let mut gathering = model.frontend.gather(u64::MAX);
+        let writer = spawn(&model, |m| (2..4).for_each(|i| assert!(m.write_long(10 + i))));
+        let mut r = Reader::new(2);
+        let mut lend = |r: &mut Reader| {
+            let spare = r.spare.pop().unwrap();
+            let lent = model.frontend.lend(&mut gathering, spare);
+            if lent.is_none() {
+                r.spare.push(spare);
+            }
+            lent
+        };
+        let lent = [lend(&mut r), lend(&mut r)];
+        let mut looker = Reader::new(0);
+        for lent in lent.iter().flatten() {
+            looker.look(&model, lent.held());
+        }
+        assert!([&[10, 11][..], &[10], &[11], &[]].contains(&&looker.read[..]));
+        for lent in lent.into_iter().rev().flatten() {
+            r.spare.push(model.frontend.give_back(lent));
+        }
+        writer.join().unwrap();
+        r.finish(&model, 4);
+        assert_eq!(r.read, [12, 13]);
+    });
+}
+
 /// Two in a row: nothing is missing in the second that was in the first, but what a writer
 /// overwrote; when nobody writes, both hold all there is.
 #[test]

@@ -215,6 +215,7 @@ fn overwrite_keeps_the_newest_and_loses_by_name() {
         "snapshots",
         "runs begun again",
         "passed while lent",
+        "several lent",
         "in quiet snapshots",
     ];
     explore("overwrite_keeps_the_newest_and_loses_by_name", Kind::Overwrite, &happens);

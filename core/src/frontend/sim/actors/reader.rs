@@ -1,12 +1,13 @@
 //! The reader: takes packets and puts them back, dies and comes back, ends the stream.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::writer::{deliver, finalise, switch};
 use crate::frontend::sim::plan::Reading;
 use crate::frontend::sim::world::{Crash, World};
 use crate::frontend::sim::{tally, tally_many};
-use crate::frontend::{Held, MemoryIndex, PacketFacts};
+use crate::frontend::{Held, Lent, MemoryIndex, PacketFacts};
 
 /// The reader's side. What it holds dies with it; what it has read is in the trace.
 struct Reader<'a> {
@@ -149,8 +150,12 @@ impl Reader<'_> {
     /// A snapshot, as the seam takes it: one run without a gap, which ends at the newest.
     fn snapshot(&mut self, mortal: bool) {
         let world = self.world;
-        let Some(mut spare) = self.spare.pop() else { return };
+        if self.spare.is_empty() {
+            return;
+        }
         tally("snapshots");
+        // As many at once as there are memories, or fewer.
+        let at_once = 1 + world.rng.below(self.spare.len() as u64) as usize;
         switch(world);
         let most = if world.rng.one_in(3) { 1 + world.rng.below(3) } else { u64::MAX };
         let (before, expected) = (world.elsewhere(), world.ghost.borrow().newest_run(most));
@@ -162,9 +167,23 @@ impl Reader<'_> {
         let begun = g.start(world.quietly(|| world.ring.write_position()));
         assert!(gathering.end().from(begun) <= 0, "what is begun is asked for (I8)");
         let (mut run, mut last): (Vec<i64>, Option<PacketFacts>) = (Vec::new(), None);
-        while let Some(lent) = world.ring.lend(&mut gathering, spare) {
+        let mut out: VecDeque<(Lent, i64)> = VecDeque::new();
+        loop {
+            while out.len() < at_once {
+                let spare = self.spare.pop().expect("as many as are not out");
+                let Some(lent) = world.ring.lend(&mut gathering, spare) else {
+                    self.spare.push(spare);
+                    break;
+                };
+                world.say(|| format!("is lent {:?}", lent.facts()));
+                let start = world.ghost.borrow_mut().read_lent(lent.memory(), lent.facts());
+                out.push_back((lent, start));
+            }
+            if out.len() > 1 {
+                tally("several lent");
+            }
+            let Some((lent, start)) = out.pop_front() else { break };
             let (m, facts) = (lent.memory(), *lent.facts());
-            world.say(|| format!("is lent {facts:?}"));
             if lent.begins_again() {
                 tally("runs begun again");
                 run.clear();
@@ -173,22 +192,20 @@ impl Reader<'_> {
             if let Some(last) = last {
                 assert!(facts.begin >= last.end && facts.lost >= last.lost, "in order (I6)");
             }
-            // Looked at, and it is still as it was a while later.
-            let start = world.ghost.borrow_mut().read_lent(m, &facts);
+            // It is still as it was a while later.
             (0..world.rng.below(8)).for_each(|_| world.point());
             world.ghost.borrow_mut().read_lent(m, &facts);
             let size = g.subbuf_size().cast_signed();
             assert!(run.last().is_none_or(|r| r + size == start), "one run, no gap (I8)");
             run.push(start);
             last = Some(facts);
-            spare = world.ring.give_back(lent);
-            if !world.ghost.borrow_mut().is_back() {
+            self.spare.push(world.ring.give_back(lent));
+            if !world.ghost.borrow_mut().is_back(start) {
                 tally("passed while lent");
             }
         }
         world.mortal.set(false);
         world.ghost.borrow_mut().lending = false;
-        self.spare.push(spare);
         assert_eq!(run.len() as u64, gathering.gathered());
         if gathering.is_whole()
             && let Some(last) = last

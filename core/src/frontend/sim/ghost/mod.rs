@@ -168,9 +168,9 @@ pub(super) struct Ghost {
     cells: Vec<Vec<Option<Byte>>>,
     /// The reader has exchanged this packet and not moved its cursor yet.
     exchanged: Option<i64>,
-    /// It is in a snapshot, which has this packet.
+    /// It is in a snapshot, which has these packets.
     pub lending: bool,
-    lent: Option<i64>,
+    lent: Vec<i64>,
     /// It is in `pass_over`.
     pub passing: bool,
     /// Room was made, or the stream ended, and who waits for it has not been woken yet.
@@ -220,7 +220,7 @@ impl Ghost {
             cells: vec![vec![None; g.subbuf_size() as usize]; memories],
             exchanged: None,
             lending: false,
-            lent: None,
+            lent: Vec::new(),
             passing: false,
             owes_room: false,
             owes_end: false,
@@ -538,28 +538,29 @@ impl Ghost {
     /// A snapshot has it, and a memory of the reader's is in its place. It is nobody's in the
     /// books, so overwritten, until it is back.
     fn lent(&mut self, i: usize, old: SubBufferId, new: SubBufferId) {
-        assert_eq!(self.lent, None, "one at a time");
         let start = self.leaves_the_ring(i, old, new);
         let packet = self.packets.get_mut(&start).expect("named");
         packet.fate = Fate::Lent;
         self.overwritten += packet.counted;
-        self.lent = Some(start);
+        self.lent.push(start);
     }
 
     fn given_back(&mut self, i: usize, old: SubBufferId, new: SubBufferId) {
         assert!(old.is_noref() && old.is_taken(), "a writer's word is replaced: {old:?} (I2)");
-        let start = self.lent.take().expect("one is lent");
+        let start = self.holds[new.memory().get()].expect("its memory has a packet (I2)");
+        let lent = self.lent.iter().position(|l| *l == start).expect("it is lent");
+        self.lent.swap_remove(lent);
         let id = SubBufferId::delivered(self.g.lap(self.position(start)), new.memory());
         assert_eq!((self.index(start), new), (i, id), "the word that was there");
-        assert_eq!(self.holds[new.memory().get()], Some(start), "with its packet in it (I2)");
         let packet = self.packets.get_mut(&start).expect("lent");
         packet.fate = Fate::InRing;
         self.overwritten -= packet.counted;
     }
 
     /// It could not be given back: a writer has passed. True: it could.
-    pub fn is_back(&mut self) -> bool {
-        let Some(start) = self.lent.take() else { return true };
+    pub fn is_back(&mut self, start: i64) -> bool {
+        let Some(lent) = self.lent.iter().position(|l| *l == start) else { return true };
+        self.lent.swap_remove(lent);
         let passed = self.places[self.index(start)].start > start;
         assert!(passed, "{start} is not given back, and nobody has passed");
         self.packets.get_mut(&start).expect("lent").fate = Fate::Overwritten;
@@ -629,7 +630,8 @@ impl Ghost {
     /// The reader died: what it has not moved on from is forgotten.
     pub fn reader_died(&mut self) -> Vec<MemoryIndex> {
         self.exchanged = None;
-        (self.lending, self.lent) = (false, None);
+        self.lending = false;
+        self.lent.clear();
         self.held.fill(false);
         let of_the_reader = self.named.iter().enumerate().filter(|(_, n)| n.is_none());
         of_the_reader.map(|(m, _)| MemoryIndex::new(m as u32)).collect()
