@@ -181,13 +181,27 @@ impl Pipeline {
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
 
+    /// Whether it runs by now.
+    ///
+    /// # Panics
+    /// If the command cannot be run.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        // Its own socket: commands look for others where there is none.
+        let all = std::fs::read_dir(self.runtime.join("rbpipe")).into_iter().flatten().flatten();
+        let mut sockets =
+            all.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "sock"));
+        sockets.any(|p| std::os::unix::net::UnixStream::connect(p).is_ok())
+            && self.talk(&["status", "--json"]).status.success()
+    }
+
     /// Waits until it runs.
     ///
     /// # Panics
     /// If it does not within 20 s.
     pub fn wait_until_it_answers(&self) {
         let begin = Instant::now();
-        while self.talk(&["status", "--json"]).status.code() != Some(0) {
+        while !self.answers() {
             assert!(begin.elapsed() < Duration::from_secs(20), "it does not answer");
             std::thread::sleep(Duration::from_millis(10));
         }

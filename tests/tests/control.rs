@@ -386,7 +386,9 @@ fn without_a_place_for_a_socket_it_runs() {
 #[test]
 fn one_pipeline_of_a_name_and_a_dead_one_s_socket_is_replaced() {
     let dir = tempfile::tempdir().expect("a directory");
-    let first = launch(dir.path(), LOADED);
+    let loaded = format!("pipeline.name = \"only-one\"\n{LOADED}");
+    let loaded = loaded.as_str();
+    let first = launch(dir.path(), loaded);
     first.wait_until_it_answers();
     let (runtime, before) = (first.runtime.clone(), status(&first));
     std::fs::write(dir.path().join("old.json"), "an old report").expect("written");
@@ -400,19 +402,23 @@ fn one_pipeline_of_a_name_and_a_dead_one_s_socket_is_replaced() {
     };
     let out = again();
     assert_eq!(out.status.code(), Some(1));
-    assert!(said(&out).contains("a pipeline called \"pipeline\" runs already"), "{}", said(&out));
+    assert!(said(&out).contains("a pipeline called \"only-one\" runs already"), "{}", said(&out));
     assert_eq!(std::fs::read(dir.path().join("old.json")).expect("there"), b"an old report");
     assert!(
         number(&status(&first), "/channels/c/recorded") >= number(&before, "/channels/c/recorded")
     );
     // Killed, it leaves its socket; nobody is there, and the next one replaces it.
-    let socket = socket(&first);
+    let socket = socket(&first).with_file_name("only-one.sock");
     first.kill();
     assert!(socket.exists());
-    let out = rbpipe().arg("status").env("XDG_RUNTIME_DIR", &runtime).output().expect("it runs");
+    let out = rbpipe()
+        .args(["status", "only-one"])
+        .env("XDG_RUNTIME_DIR", &runtime)
+        .output()
+        .expect("it runs");
     assert_eq!(out.status.code(), Some(1));
-    assert!(said(&out).contains("no pipeline runs"), "{}", said(&out));
-    let mut second = launch_in(dir.path(), LOADED, runtime.clone());
+    assert!(said(&out).contains("no pipeline "), "{}", said(&out));
+    let mut second = launch_in(dir.path(), loaded, runtime.clone());
     second.wait_until_it_answers();
     // Ended by a signal, it takes it away.
     kill_process(Pid::from_child(second.child()), Signal::TERM).expect("told");
@@ -423,7 +429,7 @@ fn one_pipeline_of_a_name_and_a_dead_one_s_socket_is_replaced() {
     for n in 0..2 {
         let toml = format!(
             "pipeline.duration = \"300 ms\"\npipeline.control = false\n{}",
-            LOADED.replace("\"t\"", &format!("\"q{n}\""))
+            loaded.replace("\"t\"", &format!("\"q{n}\""))
         );
         quiet.push(launch_in(dir.path(), &toml, runtime.clone()));
         std::thread::sleep(Duration::from_millis(50));
@@ -435,7 +441,7 @@ fn one_pipeline_of_a_name_and_a_dead_one_s_socket_is_replaced() {
     // A second interrupt ends it at once; its socket goes all the same.
     let mut third = launch_in(
         dir.path(),
-        &LOADED.replace("\"file\"", "\"pages\"").replace(", path = \"t\", overwrite = true", ""),
+        &loaded.replace("\"file\"", "\"pages\"").replace(", path = \"t\", overwrite = true", ""),
         runtime,
     );
     third.wait_until_it_answers();
@@ -451,9 +457,9 @@ fn one_pipeline_of_a_name_and_a_dead_one_s_socket_is_replaced() {
 #[test]
 fn a_name_may_be_left_out_when_one_runs() {
     let dir = tempfile::tempdir().expect("a directory");
-    let nobody = rbpipe().arg("flush").output().expect("it runs");
+    let nobody = rbpipe().args(["flush", "nobody-s-name"]).output().expect("it runs");
     assert_eq!(nobody.status.code(), Some(1));
-    assert!(said(&nobody).contains("no pipeline runs"), "{}", said(&nobody));
+    assert!(said(&nobody).contains("no pipeline "), "{}", said(&nobody));
     let usage = rbpipe().args(["flush", "one", "two"]).output().expect("it runs");
     assert_eq!(usage.status.code(), Some(2));
     let named = |name: &str| format!("pipeline.name = \"{name}\"\n{IDLE}");
