@@ -16,7 +16,7 @@ mod directory;
 mod pieces;
 mod place;
 mod rotation;
-pub(crate) mod stream_file;
+mod stream_file;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -61,76 +61,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// A trace at this path, all else as where nothing is said.
-    #[must_use]
-    pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            overwrite: false,
-            sync: Sync::Never,
-            rotate_size: None,
-            rotate_every: None,
-            rotate_keep: None,
-        }
-    }
-}
-
-impl Config {
     fn limits(&self) -> Limits {
         Limits {
             size: self.rotate_size.map(|Size(s)| s).filter(|n| *n > 0),
             every: self.rotate_every.map(|Time(t)| t).filter(|t| !t.is_zero()),
             keep: self.rotate_keep.filter(|n| *n > 0),
-        }
-    }
-}
-
-/// When written packets are forced to the disk.
-    #[serde(default)]
-    pub sync: Sync,
-    /// A piece of the trace has at most so many bytes; 0: no bound.
-    pub rotate_size: Option<Size>,
-    /// … and becomes at most this old; 0: no bound.
-    pub rotate_every: Option<Time>,
-    /// So many pieces are kept beside the current one; 0: all.
-    pub rotate_keep: Option<u64>,
-}
-
-impl Config {
-    /// A trace at this path, all else as where nothing is said.
-    #[must_use]
-    pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            overwrite: false,
-            sync: Sync::Never,
-            rotate_size: None,
-            rotate_every: None,
-            rotate_keep: None,
-        }
-    }
-}
-
-impl Config {
-    fn limits(&self) -> Limits {
-        Limits {
-            size: self.rotate_size.map(|Size(s)| s).filter(|n| *n > 0),
-            every: self.rotate_every.map(|Time(t)| t).filter(|t| !t.is_zero()),
-            keep: self.rotate_keep.filter(|n| *n > 0),
-        }
-    }
-}
-
-impl Config {
-    /// A trace in this directory, and every other key as it is where nothing is said.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            overwrite: false,
-            sync: Sync::default(),
-            rotate_size: None,
-            rotate_every: None,
-            rotate_keep: None,
         }
     }
 }
