@@ -16,7 +16,7 @@ mod directory;
 mod pieces;
 mod place;
 mod rotation;
-mod stream_file;
+pub(crate) mod stream_file;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -58,6 +58,21 @@ pub struct Config {
     pub rotate_every: Option<Time>,
     /// So many pieces are kept beside the current one; 0: all.
     pub rotate_keep: Option<u64>,
+}
+
+impl Config {
+    /// A trace at this path, all else as where nothing is said.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            overwrite: false,
+            sync: Sync::Never,
+            rotate_size: None,
+            rotate_every: None,
+            rotate_keep: None,
+        }
+    }
 }
 
 impl Config {
