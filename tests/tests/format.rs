@@ -36,7 +36,7 @@ fn make(streams: Streams) -> Made {
         classes: Arc::clone(&classes),
     };
     let config =
-        file::Config { path: dir.path().join("t"), overwrite: false, sync: file::Sync::Close };
+        file::Config { sync: file::Sync::Close, ..file::Config::new(dir.path().join("t")) };
     let backend = file::File::open(config, &plan, &Context::new("format")).expect("it opens");
     let options = ChannelOptions {
         plan,

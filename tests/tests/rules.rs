@@ -97,7 +97,7 @@ fn trace() -> &'static Trace {
             classes: Arc::clone(&classes),
         };
         let path = dir.path().join("t");
-        let config = file::Config { path: path.clone(), overwrite: false, sync: file::Sync::Never };
+        let config = file::Config::new(path.clone());
         let backend = file::File::open(config, &plan, &Context::new("rules")).expect("it opens");
         let options = ChannelOptions {
             plan,

@@ -61,6 +61,19 @@ pub struct Config {
 }
 
 impl Config {
+    /// A trace at `path`, in a directory that is empty, in one piece.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            overwrite: false,
+            sync: Sync::Never,
+            rotate_size: None,
+            rotate_every: None,
+            rotate_keep: None,
+        }
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             size: self.rotate_size.map(|Size(s)| s).filter(|n| *n > 0),

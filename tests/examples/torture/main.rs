@@ -164,8 +164,7 @@ fn run(round: &Round, sums: &mut Sums) {
         Home::File => {
             let dir = tempfile::tempdir().expect("a directory");
             let path = dir.path().join("t");
-            let config =
-                file::Config { path: path.clone(), overwrite: false, sync: file::Sync::Never };
+            let config = file::Config::new(path.clone());
             let backend =
                 file::File::open(config, &plan, &Context::new("torture")).expect("it opens");
             let ended = write(round, plan, backend, class, sums);
