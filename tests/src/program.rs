@@ -154,6 +154,12 @@ pub fn launch_in(dir: &Path, toml: &str, runtime: PathBuf) -> Pipeline {
 }
 
 impl Pipeline {
+    /// One that was started in another way, with this `XDG_RUNTIME_DIR`.
+    #[must_use]
+    pub fn of(child: Child, runtime: PathBuf) -> Self {
+        Self { child: Some(child), runtime }
+    }
+
     /// Its process.
     ///
     /// # Panics
