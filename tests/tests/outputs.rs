@@ -269,7 +269,8 @@ fn a_flight_recorder_names_what_a_stalled_writer_costs() {
     let (classes, class) = records::classes();
     let geometry = Geometry::new(4096, 4, 1, 84).expect("a geometry");
     let plan = ChannelPlan { name: "c".into(), geometry, mode: Mode::Overwrite, classes };
-    let backend = Pages::open(Config {}, &plan, &Context::new("outputs")).expect("it opens");
+    let backend =
+        Pages::open(Config::default(), &plan, &Context::new("outputs")).expect("it opens");
     let options = ChannelOptions {
         plan,
         streams: Streams::Single,

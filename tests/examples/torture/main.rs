@@ -4,7 +4,7 @@
 //! Round after round, each drawn from a seed: modes, kinds of streams, geometries, record
 //! sizes; writers that are pinned or move between CPUs, rest between reserve and commit, give
 //! up, never come back, and are interrupted by nested handlers that trace; readers that hold
-//! 1..K packets and put them back in any order; flush storms; outputs that fail, are cancelled,
+//! 1..K packets and put them back in any order; flush storms; snapshots; outputs that fail, are cancelled,
 //! spoil their memory or panic between unmap and map; the end in the midst of it. Every record
 //! carries its writer, its number and a checksum. After each round the books must balance to
 //! the record, no record may be torn, out of order or there twice, and each memory must have
@@ -16,6 +16,7 @@
 
 mod draw;
 mod output;
+mod snapshots;
 mod writers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,6 +37,7 @@ use rbpipe_tests::records::{self, Found};
 
 use draw::{Home, Round};
 use output::{OnPurpose, Torture};
+use snapshots::Snapshots;
 use writers::{Handlers, Offered};
 
 #[derive(Parser)]
@@ -74,6 +76,10 @@ struct Sums {
     in_handlers: u64,
     nested: u64,
     forgotten: u64,
+    snapshots: u64,
+    snapshot_packets: u64,
+    begun_again: u64,
+    outrun: u64,
 }
 
 impl std::fmt::Display for Sums {
@@ -83,7 +89,8 @@ impl std::fmt::Display for Sums {
             "{} rounds, {} records offered ({} in handlers, {} inside another handler): \
              {} recorded ({} written in {} packets, {} in {} failed ones, {} overwritten, \
              {} kept), \
-             lost {} full, {} wrap, {} too big; {} aborted, {} never committed",
+             lost {} full, {} wrap, {} too big; {} aborted, {} never committed; \
+             {} snapshots of {} packets, {} runs begun again, {} outrun",
             self.rounds,
             self.offered,
             self.in_handlers,
@@ -99,7 +106,11 @@ impl std::fmt::Display for Sums {
             self.wrap,
             self.too_big,
             self.aborted,
-            self.forgotten
+            self.forgotten,
+            self.snapshots,
+            self.snapshot_packets,
+            self.begun_again,
+            self.outrun
         )
     }
 }
@@ -231,6 +242,8 @@ fn write<'a, B: Backend>(
         read_timer: round.read_timer,
         prefault: false,
     };
+    let classes = Arc::clone(&options.plan.classes);
+    let snapshots = Arc::new(Snapshots::default());
     let mut channel = Channel::open(options, backend).expect("it opens");
     let import = round.import.then(|| channel.import(None).expect("a stream"));
     let (writer, monitor) = (channel.writer(), channel.monitor());
@@ -277,6 +290,10 @@ fn write<'a, B: Backend>(
                     }
                 });
             }
+            if let Some(every) = round.snapshots {
+                let (control, classes, sums) = (&control, &classes, &snapshots);
+                s.spawn(move || snapshots::take(control, every, classes, stop, sums));
+            }
             if round.ends_early {
                 std::thread::sleep(round.length.div_f64(2.0));
                 control.stop();
@@ -313,6 +330,12 @@ fn write<'a, B: Backend>(
             }
         }
     }
+    let load = |a: &AtomicU64| a.load(Ordering::Relaxed);
+    assert!(!snapshots.wrong.load(Ordering::Relaxed), "a snapshot is not as it should be");
+    sums.snapshots += load(&snapshots.taken);
+    sums.snapshot_packets += load(&snapshots.packets);
+    sums.begun_again += load(&snapshots.begun_again);
+    sums.outrun += load(&snapshots.outrun);
     let in_handlers = handlers.offered.into_inner();
     sums.in_handlers += in_handlers;
     sums.nested += handlers.nested.into_inner();
