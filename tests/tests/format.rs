@@ -162,6 +162,56 @@ fn given_times_are_kept_and_never_go_back() {
     }
 }
 
+/// What a source lost before it came: told by the packet behind it, before the first record and
+/// after the last one, too; and offered by nobody.
+#[test]
+fn losses_of_a_source_are_told_where_they_are() {
+    let mut made = make(Streams::Single);
+    let class = records::register(&made.classes);
+    let mut import = made.channel.import(Some(0)).expect("a stream");
+    let (monitor, control) = (made.channel.monitor(), Control::new(made.channel.waker()));
+    let (asked, channel) = (control.clone(), made.channel);
+    let drain =
+        std::thread::spawn(move || channel.run(&asked, Duration::from_secs(1), &mut |_| {}));
+    let (mut seq, mut lost, mut expected) = (0, 0, std::collections::BTreeMap::new());
+    for (before, run) in [(7, 3), (0, 200), (1, 150), (1000, 1), (2, 0)] {
+        import.lost_before(before);
+        lost += before;
+        let payloads: Vec<_> = (seq..seq + run).map(|s| records::record(0, s, 20)).collect();
+        let given = |i: usize| GivenRecord { time: 1000 + i as u64, class, payload: &payloads[i] };
+        assert_eq!(import.write_run_of(payloads.len(), given), Ok(payloads.len()));
+        for s in seq..seq + run {
+            expected.insert(s, lost);
+        }
+        seq += run;
+    }
+    control.stop();
+    drain.join().expect("the drain").expect("it closes");
+    let books = monitor.streams().into_iter().map(|s| s.books.engine).max_by_key(|b| b.recorded);
+    let books = books.expect("a stream");
+    assert_eq!((books.offered(), books.recorded, books.before), (seq, seq, lost));
+    let found = records::verify(&made.dir.path().join("t"), &made.classes);
+    assert_eq!((found.records, found.discarded, found.packets_lost), (seq, lost, 0));
+
+    let bytes = std::fs::read(made.dir.path().join("t/c_1")).expect("the stream's file");
+    let (mut rest, mut told) = (&bytes[..], 0);
+    let classes = Classes::new(made.classes.all());
+    while !rest.is_empty() {
+        let header = PacketHeader::decode(rest, |_| Some(StreamClass::Cpu)).expect("a packet");
+        let mut cursor = Cursor::new(StreamClass::Cpu.header_size() as usize, header.begin);
+        let content = &rest[..header.content_size as usize];
+        while let Some(r) = cursor.next(content, &classes).expect("a record") {
+            let seq = content[r.payload.0 + 4..].first_chunk().expect("a number");
+            let seq = u64::from_le_bytes(*seq);
+            assert_eq!(header.discarded, expected[&seq], "what was lost before record {seq}");
+        }
+        assert!(header.discarded >= told);
+        told = header.discarded;
+        rest = &rest[header.packet_size as usize..];
+    }
+    assert_eq!(told, lost, "the last ones, too");
+}
+
 /// Reservations of every size that is told in another way, given up: babeltrace2 reads them as
 /// events, `rbpipe read` hides and counts them.
 #[test]
