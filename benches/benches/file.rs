@@ -47,7 +47,7 @@ fn plain(path: &Path, bytes: u64, (size, count): (usize, usize), ahead: bool) ->
 }
 
 fn rbpipe(path: &Path, ring: (u64, u32), bytes: u64) -> (f64, f64) {
-    let config = file::Config::at(path);
+    let config = file::Config::new(path);
     let (channel, class) = channel::<file::File>(config, Mode::Block, Streams::Single, ring);
     let (writer, control) = (channel.writer(), Control::new(channel.waker()));
     let asked = control.clone();

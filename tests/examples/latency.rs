@@ -24,7 +24,7 @@ fn main() {
         mode: Mode::Discard,
         classes: Arc::clone(&classes),
     };
-    let config = file::Config::at(path.clone());
+    let config = file::Config::new(path.clone());
     let backend = file::File::open(config, &plan, &Context::new("latency")).expect("it opens");
     let options = ChannelOptions {
         plan,

@@ -154,6 +154,12 @@ pub fn launch_in(dir: &Path, toml: &str, runtime: PathBuf) -> Pipeline {
 }
 
 impl Pipeline {
+    /// One that was started in another way, with this `XDG_RUNTIME_DIR`.
+    #[must_use]
+    pub fn of(child: Child, runtime: PathBuf) -> Self {
+        Self { child: Some(child), runtime }
+    }
+
     /// Its process.
     ///
     /// # Panics
@@ -176,9 +182,27 @@ impl Pipeline {
     /// # Panics
     /// If it does not.
     pub fn told(&self, args: &[&str]) -> String {
+        assert!(self.listens(), "{args:?} is not for somebody else's");
         let out = self.talk(args);
         assert_eq!(out.status.code(), Some(0), "{args:?}: {out:?}");
         String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// Whether it runs by now.
+    ///
+    /// # Panics
+    /// If the command cannot be run.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.listens() && self.talk(&["status", "--json"]).status.success()
+    }
+
+    /// Whether it has a socket of its own: where there is none, commands look for others.
+    fn listens(&self) -> bool {
+        let all = std::fs::read_dir(self.runtime.join("rbpipe")).into_iter().flatten().flatten();
+        let mut sockets =
+            all.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "sock"));
+        sockets.any(|p| std::os::unix::net::UnixStream::connect(p).is_ok())
     }
 
     /// Waits until it runs.
@@ -187,7 +211,7 @@ impl Pipeline {
     /// If it does not within 20 s.
     pub fn wait_until_it_answers(&self) {
         let begin = Instant::now();
-        while self.talk(&["status", "--json"]).status.code() != Some(0) {
+        while !self.answers() {
             assert!(begin.elapsed() < Duration::from_secs(20), "it does not answer");
             std::thread::sleep(Duration::from_millis(10));
         }

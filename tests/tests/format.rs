@@ -35,7 +35,8 @@ fn make(streams: Streams) -> Made {
         mode: Mode::Block,
         classes: Arc::clone(&classes),
     };
-    let config = file::Config { sync: file::Sync::Close, ..file::Config::at(dir.path().join("t")) };
+    let config =
+        file::Config { sync: file::Sync::Close, ..file::Config::new(dir.path().join("t")) };
     let backend = file::File::open(config, &plan, &Context::new("format")).expect("it opens");
     let options = ChannelOptions {
         plan,

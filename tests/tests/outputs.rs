@@ -408,7 +408,7 @@ fn a_long_packet_behind_a_short_one_is_written() {
     let (classes, class) = records::classes();
     let geometry = Geometry::new(2 << 20, 4, 4, 84).expect("a geometry");
     let plan = ChannelPlan { name: "c".into(), geometry, mode: Mode::Discard, classes };
-    let config = file::Config::at(dir.path().join("t"));
+    let config = file::Config::new(dir.path().join("t"));
     let backend = file::File::open(config, &plan, &Context::new("outputs")).expect("it opens");
     let options = ChannelOptions {
         plan,

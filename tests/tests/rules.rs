@@ -97,7 +97,7 @@ fn trace() -> &'static Trace {
             classes: Arc::clone(&classes),
         };
         let path = dir.path().join("t");
-        let config = file::Config::at(path.clone());
+        let config = file::Config::new(path.clone());
         let backend = file::File::open(config, &plan, &Context::new("rules")).expect("it opens");
         let options = ChannelOptions {
             plan,

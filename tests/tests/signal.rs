@@ -45,7 +45,7 @@ fn a_signal_handler_may_trace_inside_a_record() {
         mode: Mode::Block,
         classes: Arc::clone(&classes),
     };
-    let config = file::Config::at(dir.path().join("t"));
+    let config = file::Config::new(dir.path().join("t"));
     let backend = file::File::open(config, &plan, &Context::new("signal")).expect("it opens");
     let options = ChannelOptions {
         plan,

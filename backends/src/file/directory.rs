@@ -43,7 +43,8 @@ pub(super) struct Directory {
     uuid: [u8; 16],
     trace: Trace,
     state: Mutex<State>,
-    // The rest is `rotation.rs`'s and `chores.rs`'s. Locked in this order: `piece`, `state`; `chores` alone.
+    // The rest is `rotation.rs`'s and `chores.rs`'s. Locked in this order: `piece`, `state`;
+    // `chores` alone.
     /// The current piece; read by who writes into it.
     pub(super) piece: RwLock<Piece>,
     /// Bytes in it.

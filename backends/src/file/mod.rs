@@ -61,9 +61,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// A trace at this path, all else as where nothing is said.
+    /// A trace at `path`, in a directory that is empty, in one piece.
     #[must_use]
-    pub fn at(path: impl Into<PathBuf>) -> Self {
+    pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             overwrite: false,
@@ -73,9 +73,7 @@ impl Config {
             rotate_keep: None,
         }
     }
-}
 
-impl Config {
     fn limits(&self) -> Limits {
         Limits {
             size: self.rotate_size.map(|Size(s)| s).filter(|n| *n > 0),

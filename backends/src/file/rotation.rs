@@ -189,7 +189,8 @@ impl Directory {
             }
         }
         drop(piece);
-        if result.is_ok() {
+        if let Ok(ended) = &result {
+            tracing::debug!("{}: a piece has ended ({why:?})", ended.display());
             self.tidy();
         }
         result.map(Some)

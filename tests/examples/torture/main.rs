@@ -175,7 +175,7 @@ fn run(round: &Round, sums: &mut Sums) {
         Home::File => {
             let dir = tempfile::tempdir().expect("a directory");
             let path = dir.path().join("t");
-            let config = file::Config::at(path.clone());
+            let config = file::Config::new(path.clone());
             let backend =
                 file::File::open(config, &plan, &Context::new("torture")).expect("it opens");
             let ended = write(round, plan, backend, class, sums);
