@@ -37,7 +37,7 @@ use crate::heap::{Heap, HeapMemory};
 use crate::units::{Size, Time};
 use directory::Directory;
 pub use directory::read_metadata;
-use rotation::{Limits, Why};
+use rotation::{EMPTY, Limits, Why};
 use writer::Pool;
 
 /// Keys of `type = "file"`.
@@ -159,7 +159,7 @@ rotate_keep = 0         # 10: so many beside the current one, older ones are rem
         let mut problems: Vec<_> =
             message.map(|m| ConfigProblem { key: "path", message: m.into() }).into_iter().collect();
         // A packet and the empty one before it.
-        let least = plan.geometry.subbuf_size() + 88;
+        let least = plan.geometry.subbuf_size() + EMPTY;
         if let Some(size) = config.rotate_size.filter(|Size(size)| (1..least).contains(size)) {
             let message = format!(
                 "{size} is too small: a piece holds at least one sub-buffer and its beginning, \

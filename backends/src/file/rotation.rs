@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rbpipe_core::backend::BackendError;
 use rbpipe_core::clock;
+use rbpipe_core::packet::{MAX_HEADER, packet_size};
 
 use super::directory::{Directory, State, identity, lock};
 use super::pieces;
@@ -89,6 +90,9 @@ impl Piece {
     }
 }
 
+/// Bytes of the empty packet that a file begins with, at most.
+pub(super) const EMPTY: u64 = packet_size(MAX_HEADER as u64);
+
 /// Why a piece is to end.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Why {
@@ -130,7 +134,8 @@ impl Directory {
     /// What one write may carry at most, so that a piece is not larger than it may be.
     pub(super) fn most_bytes(&self, usual: usize) -> usize {
         let piece = self.piece.read().unwrap_or_else(PoisonError::into_inner);
-        piece.limits.size.and_then(|s| usize::try_from(s).ok()).map_or(usual, |s| s.min(usual))
+        let room = piece.limits.size.map(|size| size.saturating_sub(EMPTY));
+        room.and_then(|room| usize::try_from(room).ok()).map_or(usual, |room| room.min(usual))
     }
 
     /// Its time runs from when the first output is made.
