@@ -450,6 +450,7 @@ fn babeltrace2_opens_snapshots() {
     let dir = tempfile::tempdir().expect("a directory");
     let stop = Arc::new(AtomicBool::new(false));
     let writers = r.write(&stop, 100);
+    let (mut all, mut most) = (0, 0);
     for n in 0..4 {
         std::thread::sleep(Duration::from_millis(20));
         let out = dir.path().join(n.to_string());
@@ -465,7 +466,16 @@ fn babeltrace2_opens_snapshots() {
         }
         // What was overwritten is told.
         assert!(n == 0 || said.contains("packets between"), "{said}");
+        (all, most) = (all + events, most.max(events));
     }
+    // Together they are one trace; what is in several of them is printed once.
+    let together = std::process::Command::new("babeltrace2")
+        .args((0..4).map(|n| dir.path().join(n.to_string())))
+        .output()
+        .expect("it runs");
+    assert!(together.status.success(), "{}", String::from_utf8_lossy(&together.stderr));
+    let events = together.stdout.iter().filter(|b| **b == b'\n').count() as u64;
+    assert!((most..=all).contains(&events), "{events} of {most} to {all}");
     stop.store(true, Ordering::Relaxed);
     r.end(sum(writers));
 }

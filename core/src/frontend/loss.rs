@@ -31,7 +31,8 @@ pub struct Books {
     pub wrap: u64,
     pub too_big: u64,
     pub aborted: u64,
-    /// Delivered and still in the ring.
+    /// Delivered and still in the ring. What is lent to a snapshot is not while it is away (the
+    /// seam adds it).
     pub kept: u64,
     /// Lost before they came here, as their source says: never offered, but told by packets.
     pub before: u64,
