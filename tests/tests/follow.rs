@@ -69,6 +69,14 @@ impl Follower {
     }
 }
 
+/// A test that fails leaves nothing running.
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = rbpipe();
     command.current_dir(dir).args(["read", "--follow", "--format", "json"]).args(args);

@@ -79,7 +79,15 @@ impl Listening {
         let _ = self.stderr.read_to_string(&mut self.said);
         assert_eq!(self.child.wait().expect("ends").code(), Some(0), "{}", self.said);
         assert!(begin.elapsed() < Duration::from_secs(5), "it ends soon");
-        self.said
+        std::mem::take(&mut self.said)
+    }
+}
+
+/// A test that fails leaves nothing running.
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
