@@ -63,6 +63,9 @@ pub struct Cpu {
 pub enum Until {
     /// Whole pages: what is being filled is left to be.
     Whole,
+    /// All that was there at this time (nanoseconds). Not all there is: where reading is itself
+    /// traced (system calls), there would be no end of it.
+    Then(u64),
     /// All there is.
     Empty,
 }
@@ -173,8 +176,13 @@ impl Cpu {
                 Ok(n) => n,
             };
             let used = self.page(shared, read)?;
-            // What is left is less than half a page: it can wait until it is more.
-            if until == Until::Whole && used < shared.page.len() / 2 {
+            let enough = match until {
+                // What is left is less than half a page: it can wait until it is more.
+                Until::Whole => used < shared.page.len() / 2,
+                Until::Then(time) => shared.decoded.last().is_some_and(|last| last >= time),
+                Until::Empty => false,
+            };
+            if enough {
                 return Ok(Left::Nothing);
             }
         }

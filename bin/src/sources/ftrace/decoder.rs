@@ -217,6 +217,11 @@ impl Decoded {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+    /// The last event's time.
+    #[must_use]
+    pub fn last(&self) -> Option<u64> {
+        self.entries.last().map(|e| e.time)
+    }
     /// Of an event: its time, its place in the formats, its payload. The page must be the one
     /// that was read.
     ///

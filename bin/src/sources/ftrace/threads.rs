@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rbpipe_core::clock;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
@@ -145,8 +146,9 @@ fn read_on(
         let now = Instant::now();
         if now >= next {
             open(cpus, &epoll)?;
+            let then = Until::Then(clock::now());
             for cpu in &mut *cpus {
-                cpu.drain(shared, Until::Empty, pace.refuses)?;
+                cpu.drain(shared, then, pace.refuses)?;
             }
             next = (next + pace.flush).max(now);
         }
