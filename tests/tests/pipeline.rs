@@ -208,7 +208,7 @@ fn the_busiest_processes_are_told() {
     let busy = |processes: u32| {
         let toml = format!(
             r#"
-            pipeline.duration = "1 s"
+            pipeline.duration = "2 s"
             source.h = {{type = "host", processes = {processes}, channel = "h"}}
             source.g = {{type = "generator", rate = "max", channel = "g"}}
             channel.h = {{streams = "single", backend = {{type = "file", path = "t", overwrite = true}}}}

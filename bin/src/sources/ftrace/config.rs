@@ -108,7 +108,7 @@ impl Config {
         }
         for e in &self.events {
             let name = e.pattern.trim_start_matches('!');
-            let plain = |c: char| c.is_ascii_alphanumeric() || "_-*?:.".contains(c);
+            let plain = |c: char| c.is_ascii_alphanumeric() || "_-*?:.[]!^\\".contains(c);
             if name.is_empty() || !name.chars().all(plain) || name.matches(':').count() > 1 {
                 let message = format!(
                     "has {:?}: a pattern is SYSTEM:EVENT, SYSTEM or EVENT, with `*` and `?`",

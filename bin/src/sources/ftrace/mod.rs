@@ -62,7 +62,7 @@ impl Source for Ftrace {
 type = \"ftrace\"
 events = [
   \"sched:sched_switch\",
-  \"sched:sched_process_*\",     # `*` and `?`; SYSTEM or EVENT alone will do
+  \"sched:sched_process_*\",     # `*`, `?`, `[a-z]`; SYSTEM or EVENT alone will do
   \"irq:*\",
   \"!irq:tasklet_*\",            # takes away again
   { event = \"sched:sched_wakeup\", filter = \"prio < 100\" },  # the kernel's filter language

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, anyhow, ensure};
-use wildmatch::WildMatch;
 
 use super::config::Wanted;
 use super::decoder::{EventFormat, Formats};
 use super::instance::Instance;
 use crate::config::problem::suggest;
+use crate::glob;
 
 /// An event of the kernel's, and what its records must fulfil.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,22 +21,21 @@ pub struct Selected {
 
 /// A pattern: `SYSTEM:EVENT`; without a colon, a system's or an event's name, as the kernel's
 /// own `set_event` takes it.
-struct Pattern(Option<WildMatch>, WildMatch);
+struct Pattern<'a>(Option<&'a str>, &'a str);
 
-impl Pattern {
-    fn new(text: &str) -> Self {
+impl<'a> Pattern<'a> {
+    fn new(text: &'a str) -> Self {
         match text.split_once(':') {
-            Some((system, event)) => {
-                let event = if event.is_empty() { "*" } else { event };
-                Self(Some(WildMatch::new(system)), WildMatch::new(event))
-            }
-            None => Self(None, WildMatch::new(text)),
+            Some((system, "")) => Self(Some(system), "*"),
+            Some((system, event)) => Self(Some(system), event),
+            None => Self(None, text),
         }
     }
     fn matches(&self, system: &str, event: &str) -> bool {
-        match &self.0 {
-            Some(pattern) => pattern.matches(system) && self.1.matches(event),
-            None => self.1.matches(system) || self.1.matches(event),
+        let is = |pattern: &str, name: &str| glob::matches(pattern.as_bytes(), name.as_bytes());
+        match self.0 {
+            Some(pattern) => is(pattern, system) && is(self.1, event),
+            None => is(self.1, system) || is(self.1, event),
         }
     }
 }

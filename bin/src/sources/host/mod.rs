@@ -27,7 +27,7 @@ use super::{Channels, Class, Source, Stop};
 pub struct Config {
     /// Time between two looks.
     pub interval: Time,
-    /// So many of the busiest processes of each interval; 0: none.
+    /// So many of the busiest processes, of each interval but at most twice a second; 0: none.
     pub processes: u32,
 }
 
@@ -49,7 +49,7 @@ impl Source for Host {
 # read and written are not yours to know). Counters are differences over the interval.
 type = \"host\"
 interval = \"100 ms\"
-processes = 5           # so many of the busiest; 0: none (then not all of /proc is read)
+processes = 5           # so many of the busiest, at most twice a second; 0: none
 ";
     type Config = Config;
 
@@ -79,6 +79,9 @@ processes = 5           # so many of the busiest; 0: none (then not all of /proc
     }
 }
 
+/// The busiest processes are looked for no more often.
+const PROCESSES_EVERY: Duration = Duration::from_millis(490);
+
 const CPU: [&str; 8] =
     ["user_ns", "nice_ns", "system_ns", "idle_ns", "iowait_ns", "irq_ns", "softirq_ns", "steal_ns"];
 const MEMORY: [&str; 8] =
@@ -105,6 +108,8 @@ struct Looks<'a> {
     net: Class,
     process: Class,
     processes: Option<Processes>,
+    /// When they were last looked at.
+    processes_at: Option<Instant>,
     last: HashMap<String, Vec<u64>>,
     said: Vec<&'static str>,
     payload: Payload,
@@ -131,6 +136,7 @@ impl<'a> Looks<'a> {
             net: class("host:net", name(), &NET)?,
             process: to.class(&EventClass::new("host:process", process_fields()))?,
             processes: (processes > 0).then(|| Processes::new(processes as usize)),
+            processes_at: None,
             last: HashMap::new(),
             said: Vec::new(),
             payload: Payload::default(),
@@ -229,6 +235,11 @@ impl<'a> Looks<'a> {
 
     fn look_processes(&mut self, record: bool) {
         let Some(processes) = &mut self.processes else { return };
+        // All of /proc is read for it: some milliseconds where there are hundreds.
+        if self.processes_at.is_some_and(|at| at.elapsed() < PROCESSES_EVERY) {
+            return;
+        }
+        self.processes_at = Some(Instant::now());
         let busy = processes.look().map_err(procfs::ProcError::from);
         for p in self.had("/proc", busy).unwrap_or_default() {
             let (read, written) = p.io.unwrap_or((u64::MAX, u64::MAX));
