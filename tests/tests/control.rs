@@ -287,7 +287,7 @@ fn clients_that_behave_badly_are_in_nobody_s_way() {
 /// A socket that others can reach is not for others all the same.
 #[test]
 fn another_user_is_refused() {
-    let try_it = ["--reuid", "65534", "--clear-groups", "python3", "-c", "import socket"];
+    let try_it = ["--reuid", "65534", "--clear-groups", "/usr/bin/python3", "-c", "import socket"];
     if !have("another user", "setpriv", &try_it) {
         return;
     }
@@ -305,7 +305,7 @@ try: s.sendall(b'{\"version\":1,\"command\":\"stop\"}\\n')
 except BrokenPipeError: pass
 print(s.recv(9999))";
     let out = Command::new("setpriv")
-        .args(["--reuid", "65534", "--clear-groups", "python3", "-c", script])
+        .args(["--reuid", "65534", "--clear-groups", "/usr/bin/python3", "-c", script])
         .arg(socket(&pipeline))
         .output()
         .expect("it runs");
