@@ -303,7 +303,7 @@ fn another_user_is_refused() {
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
 try: s.sendall(b'{\"version\":1,\"command\":\"stop\"}\\n')
 except BrokenPipeError: pass
-print(s.recv(9999))";
+print(s.recv(9999).decode())";
     let out = Command::new("setpriv")
         .args(["--reuid", "65534", "--clear-groups", "/usr/bin/python3", "-c", script])
         .arg(socket(&pipeline))
