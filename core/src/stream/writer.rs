@@ -266,7 +266,7 @@ impl Layout for One<'_> {
 /// # Safety
 /// As for [`ptr::copy_nonoverlapping`].
 #[inline(always)]
-unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
+pub(super) unsafe fn copy(from: *const u8, to: *mut u8, n: usize) {
     /// The first and the last `size_of::<T>()` of `n` bytes.
     #[inline(always)]
     unsafe fn ends<T: Copy>(from: *const u8, to: *mut u8, n: usize) {
