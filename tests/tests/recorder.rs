@@ -171,13 +171,17 @@ fn snapshots_at_the_signal_and_at_the_end() {
     assert!(files(&c, "c_") >= 1 && files(&c, "a_") == 0);
     let old = verify_generated_snapshot(&first);
     assert!(records(&old) > 0 && records(&verify_generated_snapshot(&c)) > 0);
-    std::thread::sleep(Duration::from_millis(50));
+    std::thread::sleep(Duration::from_millis(500));
     p.signal("USR1");
     let third = p.wait_for("snapshot.3");
+    let mut newer = 0;
     for run in verify_generated_snapshot(&third) {
         let before = old.iter().find(|o| o.stream == run.stream).map_or(0, |o| o.last);
-        assert!(run.last > before, "each is newer than the last: {run:?}, {before}");
+        // A stream on whose CPU no writer ran has nothing new.
+        assert!(run.last >= before, "none is older than the last: {run:?}, {before}");
+        newer += u32::from(run.last > before);
     }
+    assert!(newer > 0, "the third is newer than the first");
     p.wait_for("deep/snap-c.2");
     let (code, said, report, dir) = p.end();
     assert_eq!(code, Some(0), "{said}");
