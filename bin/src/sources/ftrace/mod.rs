@@ -177,6 +177,11 @@ impl Ready {
                  with less than four of them it loses records that come at once"
             );
         }
+        for cpu in &mut readers {
+            cpu.begin().with_context(|| {
+                format!("the kernel's ring of CPU {} cannot be opened", cpu.number())
+            })?;
+        }
         instance.trace(true)?;
         let (formats, bell) = (&formats, &bell);
         let result = thread::scope(|scope| {
@@ -214,6 +219,7 @@ impl Ready {
             }
             stopped
         });
+        readers.iter_mut().for_each(|cpu| cpu.abandon(to));
         result
     }
 }
