@@ -22,7 +22,8 @@ use crate::sources::{Channels, Class};
 const AGAIN: Duration = Duration::from_secs(1);
 /// Pages that are read at once, so that no CPU keeps a thread from the others: 16 MiB.
 const PAGES: usize = 256;
-/// How long the last records wait for a channel that has no room.
+/// How long the last records wait for a channel that has no room; and how long others' records
+/// wait with it.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Time between two words about pages.
 const QUIET: Duration = Duration::from_secs(1);
@@ -51,9 +52,15 @@ pub struct Cpu {
     directory: PathBuf,
     /// `trace_pipe_raw`; `None`: it could not be opened, it is offline.
     pipe: Option<File>,
+    /// Whether it is to be waited for; not one that is readable for ever and gives nothing.
+    waited: bool,
     stats: Option<File>,
     again: Instant,
+    /// Since when a channel has had no room for it.
+    full_since: Option<Instant>,
     losses: Losses,
+    /// All there was is in the books.
+    over: bool,
     /// Its stream in each channel.
     streams: Vec<ImportWriter>,
 }
@@ -75,6 +82,8 @@ pub enum Until {
 pub enum Left {
     /// There is no more.
     Nothing,
+    /// There was not one page.
+    NotOne,
     /// There is, but others want to be read, too.
     More,
     /// A channel has no room: soon again.
@@ -89,7 +98,22 @@ impl Cpu {
     pub fn new(number: u32, directory: PathBuf, streams: Vec<ImportWriter>) -> Self {
         let losses = Losses::default();
         let (pipe, stats, again) = (None, None, Instant::now());
-        Self { number, directory, pipe, stats, again, losses, streams }
+        let (waited, full_since, over) = (false, None, false);
+        Self { number, directory, pipe, waited, stats, again, full_since, losses, over, streams }
+    }
+
+    /// Opens its files, before anything is traced.
+    ///
+    /// # Errors
+    /// Its losses could not be told, or no files are left. That it is offline is none.
+    pub fn begin(&mut self) -> io::Result<()> {
+        self.stats = Some(File::open(self.directory.join("stats"))?);
+        match self.open_pipe() {
+            Err(e) if Errno::from_io_error(&e) != Some(Errno::NODEV) => return Err(e),
+            Err(e) => self.gone(&e),
+            Ok(pipe) => self.pipe = Some(pipe),
+        }
+        Ok(())
     }
 
     /// Its number.
@@ -107,32 +131,31 @@ impl Cpu {
         self.pipe.as_ref().map(File::as_fd)
     }
 
-    /// Opens it, if it is not open and it is time; true: it just was.
+    /// Opens it, if it is not open and it is time; true: it is to be waited for from now on.
     pub fn open(&mut self) -> bool {
-        if self.pipe.is_some() || Instant::now() < self.again {
-            return false;
+        if self.pipe.is_none() && Instant::now() >= self.again {
+            match self.open_pipe() {
+                Ok(pipe) => self.pipe = Some(pipe),
+                Err(e) => self.gone(&e),
+            }
         }
+        self.pipe.is_some() && !std::mem::replace(&mut self.waited, true)
+    }
+
+    fn open_pipe(&self) -> io::Result<File> {
         let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC).bits();
-        let pipe = File::options()
-            .read(true)
-            .custom_flags(flags.cast_signed())
-            .open(self.directory.join("trace_pipe_raw"));
-        match pipe {
-            Ok(pipe) => {
-                self.stats = File::open(self.directory.join("stats")).ok();
-                self.pipe = Some(pipe);
-                true
-            }
-            Err(e) => {
-                self.gone(&e);
-                false
-            }
-        }
+        let path = self.directory.join("trace_pipe_raw");
+        File::options().read(true).custom_flags(flags.cast_signed()).open(path)
+    }
+
+    /// It is not waited for any more, until it is opened again.
+    pub fn forgotten(&mut self) {
+        self.waited = false;
     }
 
     fn gone(&mut self, error: &io::Error) {
         tracing::debug!("cpu {}: {error}; tried again in a second", self.number);
-        self.pipe = None;
+        (self.pipe, self.waited) = (None, false);
         self.again = Instant::now() + AGAIN;
     }
 
@@ -161,12 +184,15 @@ impl Cpu {
             let lost = self.losses.read(0);
             self.lost(shared.to, lost);
         }
-        for _ in 0..PAGES {
-            if !self.has_room(shared.page.len()) && self.may_wait(shared) {
+        for n in 0..PAGES {
+            if self.has_room(shared.page.len()) {
+                self.full_since = None;
+            } else if self.may_wait(shared) {
                 return Ok(Left::NoRoom);
             }
             let Some(pipe) = &self.pipe else { return Ok(Left::Nothing) };
             let read = match rustix::io::read(pipe, &mut shared.page) {
+                Ok(0) | Err(Errno::AGAIN) if n == 0 => return Ok(Left::NotOne),
                 Ok(0) | Err(Errno::AGAIN) => return Ok(Left::Nothing),
                 Err(Errno::INTR) => continue,
                 Err(e) => {
@@ -196,9 +222,12 @@ impl Cpu {
     }
 
     /// Where a channel has no room its records can wait in the kernel's ring, while that is less
-    /// than half full. Then they are read and lost in that channel: others shall not suffer.
-    fn may_wait(&self, shared: &Shared<'_>) -> bool {
-        self.stats().is_some_and(|s| s.bytes < shared.ring / 2)
+    /// than half full, and other channels do not wait with it for long. Then they are read and
+    /// lost in that channel: others shall not suffer.
+    fn may_wait(&mut self, shared: &Shared<'_>) -> bool {
+        let since = *self.full_since.get_or_insert_with(Instant::now);
+        (self.streams.len() == 1 || since.elapsed() < PATIENCE)
+            && self.stats().is_some_and(|s| s.bytes < shared.ring / 2)
     }
 
     /// The last look, when the kernel's ring is stopped: all there is, and what was lost.
@@ -207,10 +236,11 @@ impl Cpu {
     /// The channels are closed.
     pub fn finish(&mut self, shared: &mut Shared<'_>) -> Result<(), Closed> {
         self.open();
+        (self.full_since, self.again) = (None, Instant::now());
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.drain(shared, Until::Empty, true)? {
-                Left::Nothing => break,
+                Left::Nothing | Left::NotOne => break,
                 Left::More => {}
                 // No reason to wait any more.
                 Left::NoRoom if Instant::now() >= deadline => shared.ring = 0,
@@ -226,7 +256,19 @@ impl Cpu {
             }
         }
         self.streams.iter().for_each(ImportWriter::switch);
+        self.over = true;
         Ok(())
+    }
+
+    /// Where nobody came so far as to finish it (its channels were closed, its thread failed):
+    /// what the kernel still has and what it lost is in the books of the source, at least.
+    pub fn abandon(&mut self, to: &Channels) {
+        if !self.over
+            && let Some(stats) = self.stats()
+        {
+            let lost = self.losses.end(stats) + stats.entries;
+            to.counts.lost_before.fetch_add(lost, Ordering::Relaxed);
+        }
     }
 
     /// Takes what is in `shared.page`; gives how many bytes of it were in use.
@@ -270,7 +312,7 @@ impl Cpu {
             *said = Some(Instant::now());
             tracing::warn!("{trouble}");
         }
-        let lost = self.losses.read(decoded.len() as u64);
+        let lost = self.losses.read(decoded.len() as u64 + decoded.unknown + decoded.short);
         self.lost(to, lost);
         Ok(used(page))
     }

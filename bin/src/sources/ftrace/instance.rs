@@ -9,29 +9,51 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem::take;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, open, stat};
 
 use super::mount::Tracefs;
 
 /// What the names of our instances begin with; then come the pid and a number.
 const PREFIX: &str = "rbpipe-";
 
-/// How many instances of this process there are, and whoever waits until there is none.
-static LIVE: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+/// The instances of this process, and whoever waits until there is none.
+static LIVE: (Mutex<Vec<Live>>, Condvar) = (Mutex::new(Vec::new()), Condvar::new());
+
+/// The program exits at once: nothing more is set up.
+static GIVEN_UP: AtomicBool = AtomicBool::new(false);
+
+/// What it takes to take an instance away, by whoever does.
+struct Live {
+    path: PathBuf,
+    files: Files,
+}
+
+/// Files of an instance that are open as long as it is there.
+#[derive(Default)]
+struct Files {
+    /// So that it can be stopped when no file can be opened any more.
+    tracing_on: Option<File>,
+    /// Closed, the kernel gives the ring's memory back.
+    free_buffer: Option<File>,
+}
+
+fn live() -> MutexGuard<'static, Vec<Live>> {
+    LIVE.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// An instance, ours until it is dropped.
 pub struct Instance {
     path: PathBuf,
     name: String,
-    /// Closed, the kernel gives the ring's memory back.
-    free_buffer: Option<File>,
     _lock: OwnedFd,
     // Last: its mount is the way to the files.
     tracefs: Tracefs,
@@ -54,17 +76,23 @@ impl Instance {
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => continue,
                 Err(e) => return Err(e).context(format!("cannot make the instance {name}")),
             }
+            live().push(Live { path: path.clone(), files: Files::default() });
             let Some(lock) = lock(&path) else {
                 // Somebody who starts just now took it for a dead one's.
                 let _ = fs::remove_dir(&path);
+                forget(&path);
                 continue;
             };
-            *LIVE.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-            let mut this = Self { path, name, free_buffer: None, _lock: lock, tracefs };
+            let this = Self { path, name, _lock: lock, tracefs };
             this.set("tracing_on", "0")?;
             // A kernel without it keeps a killed process's ring until the next start.
             let _ = this.set("options/disable_on_free", "1");
-            this.free_buffer = OpenOptions::new().write(true).open(this.file("free_buffer")).ok();
+            let open = |file| OpenOptions::new().write(true).open(this.file(file));
+            let tracing_on = Some(open("tracing_on").context("tracing_on")?);
+            let files = Files { tracing_on, free_buffer: open("free_buffer").ok() };
+            if let Some(me) = live().iter_mut().find(|l| l.path == this.path) {
+                me.files = files;
+            }
             return Ok(this);
         }
         Err(anyhow!("all instances {PREFIX}{pid}-… are in use"))
@@ -73,6 +101,21 @@ impl Instance {
     /// The file system that it is in.
     pub fn tracefs(&self) -> &Tracefs {
         &self.tracefs
+    }
+
+    /// Lets it trace, or stops it.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn trace(&self, on: bool) -> anyhow::Result<()> {
+        let value = if on { "1" } else { "0" };
+        let live = live();
+        let me = live.iter().find(|l| l.path == self.path);
+        let Some(mut file) = me.and_then(|l| l.files.tracing_on.as_ref()) else {
+            return Err(anyhow!("{}: it is given up", self.name));
+        };
+        file.write_all(value.as_bytes())
+            .with_context(|| format!("the kernel refuses {value:?} in {}/tracing_on", self.name))
     }
 
     /// The path of one of its files.
@@ -103,6 +146,9 @@ impl Instance {
     /// # Errors
     /// As it comes.
     pub fn write(&self, name: &str, value: &str) -> io::Result<()> {
+        if GIVEN_UP.load(Ordering::Relaxed) {
+            return Err(ErrorKind::Interrupted.into());
+        }
         // Neither made nor cut: both mean something else here.
         OpenOptions::new().write(true).open(self.file(name))?.write_all(value.as_bytes())
     }
@@ -115,14 +161,29 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        let _ = self.set("tracing_on", "0");
-        drop(self.free_buffer.take());
-        if let Err(e) = remove(&self.path) {
+        let me = live().iter_mut().find(|l| l.path == self.path).map(|l| take(&mut l.files));
+        if let Some(files) = me
+            && let Err(e) = take_away(&self.path, files)
+        {
             tracing::warn!("{}: cannot be removed: {e}; the next start sweeps it", self.name);
         }
-        *LIVE.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        LIVE.1.notify_all();
+        forget(&self.path);
     }
+}
+
+/// Stops an instance and removes it.
+fn take_away(path: &Path, files: Files) -> io::Result<()> {
+    if let Some(mut file) = files.tracing_on {
+        let _ = file.write_all(b"0");
+    }
+    drop(files.free_buffer);
+    remove(path)
+}
+
+/// It is gone, or not ours to remove any more.
+fn forget(path: &Path) {
+    live().retain(|l| l.path != path);
+    LIVE.1.notify_all();
 }
 
 /// The text of a file of the tracer's. Some of them answer one read alone, whatever it has room
@@ -143,14 +204,19 @@ fn read_whole(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Waits until all instances of this process are gone, at most so long; whether they are.
-pub fn all_gone(at_most: Duration) -> bool {
-    let live = LIVE.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let (live, _) = LIVE
+/// Before the program exits at once: waits until all instances of this process are gone, at most
+/// so long, and removes what is left: a source that is being opened, or waits for its channels,
+/// removes none.
+pub fn put_back(at_most: Duration) {
+    GIVEN_UP.store(true, Ordering::Relaxed);
+    let (mut live, _) = LIVE
         .1
-        .wait_timeout_while(live, at_most, |n| *n > 0)
+        .wait_timeout_while(live(), at_most, |live| !live.is_empty())
         .unwrap_or_else(PoisonError::into_inner);
-    *live == 0
+    for Live { path, files } in live.drain(..) {
+        // One that cannot be is swept at the next start.
+        let _ = take_away(&path, files);
+    }
 }
 
 /// Removes an instance: its events first, which is quicker than to let rmdir do it.
@@ -175,7 +241,10 @@ fn lock(path: &Path) -> Option<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = open(path, flags, Mode::empty()).ok()?;
     flock(&directory, FlockOperation::NonBlockingLockExclusive).ok()?;
-    Some(directory)
+    // Between the two steps it may have been removed and another one of that name made: in
+    // containers pids come again quickly. A lock on what is gone says nothing of that one.
+    let is_same = fstat(&directory).ok()?.st_ino == stat(path).ok()?.st_ino;
+    is_same.then_some(directory)
 }
 
 /// Removes instances that killed processes left.

@@ -177,9 +177,14 @@ impl Ready {
                  with less than four of them it loses records that come at once"
             );
         }
-        instance.set("tracing_on", "1")?;
+        for cpu in &mut readers {
+            cpu.begin().with_context(|| {
+                format!("the kernel's ring of CPU {} cannot be opened", cpu.number())
+            })?;
+        }
+        instance.trace(true)?;
         let (formats, bell) = (&formats, &bell);
-        thread::scope(|scope| {
+        let result = thread::scope(|scope| {
             let threads: Vec<_> = readers
                 .chunks_mut(CPUS_PER_THREAD)
                 .map(|cpus| {
@@ -204,7 +209,7 @@ impl Ready {
                     break;
                 }
             }
-            let stopped = instance.set("tracing_on", "0");
+            let stopped = instance.trace(false);
             bell.ring();
             for thread in threads {
                 thread
@@ -213,7 +218,9 @@ impl Ready {
                     .map_err(|_| anyhow!("a thread that reads failed badly (a panic)"))??;
             }
             stopped
-        })
+        });
+        readers.iter_mut().for_each(|cpu| cpu.abandon(to));
+        result
     }
 }
 
@@ -221,5 +228,5 @@ impl Ready {
 /// kept waiting for long.
 pub fn put_back() {
     threads::ring_all();
-    instance::all_gone(Duration::from_millis(300));
+    instance::put_back(Duration::from_millis(300));
 }

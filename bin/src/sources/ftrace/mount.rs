@@ -32,7 +32,12 @@ impl fmt::Display for NoTracefs {
         let Self { step, error } = self;
         write!(f, "kernel tracing is not to be had: {step}: {error}: ")?;
         f.write_str(match error.kind() {
+            io::ErrorKind::PermissionDenied if rustix::process::geteuid().is_root() => {
+                "root alone does not do: it needs CAP_SYS_ADMIN, or a mount of tracefs that it may \
+                 write (a container?)"
+            }
             io::ErrorKind::PermissionDenied => "run it as root",
+            io::ErrorKind::ReadOnlyFilesystem => "mount it so that it can be written",
             io::ErrorKind::NotFound => "mount tracefs, or run it as root",
             _ => "this kernel has no tracefs (CONFIG_FTRACE), or a sandbox hides it",
         })
@@ -64,7 +69,8 @@ impl Tracefs {
                 Err(e) => refused = refused.or(Some((place, e))),
             }
         }
-        if let Some((place, error)) = refused {
+        // Hidden under another mount, it is as good as none.
+        if let Some((place, error)) = refused.filter(|(_, e)| e.kind() != io::ErrorKind::NotFound) {
             return Err(NoTracefs {
                 step: format!("{}", place.join("instances").display()),
                 error,

@@ -139,8 +139,19 @@ fn read_on(
         }
         no_room = false;
         for event in &events {
-            if let Some(cpu) = cpus.get_mut(event.data.u64() as usize) {
-                no_room |= cpu.drain(shared, Until::Whole, pace.refuses)? == Left::NoRoom;
+            let Some(cpu) = cpus.get_mut(event.data.u64() as usize) else { continue };
+            match cpu.drain(shared, Until::Whole, pace.refuses)? {
+                Left::NoRoom => no_room = true,
+                // Readable, and there is nothing: a CPU that was never online is so for ever (an
+                // error), and all are with the tracer's option `block`. Each wait would end at
+                // once, so it is left to the ticks.
+                Left::NotOne => {
+                    if let Some(fd) = cpu.fd() {
+                        epoll::delete(&epoll, fd)?;
+                    }
+                    cpu.forgotten();
+                }
+                Left::Nothing | Left::More => {}
             }
         }
         let now = Instant::now();
@@ -182,5 +193,54 @@ fn take_priority(priority: u8) {
     let wanted = ThreadPriority::Crossplatform(value);
     if let Err(e) = set_thread_priority_and_policy(thread_native_id(), wanted, policy) {
         tracing::warn!("priority {priority}: {e:?}: it reads with an ordinary one (CAP_SYS_NICE?)");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use rustix::time::{ClockId, clock_gettime};
+
+    use super::super::decoder::{Decoded, Formats};
+    use super::*;
+    use crate::sources::Channels;
+
+    fn thread_time() -> Duration {
+        Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap()
+    }
+
+    /// As that of a CPU that was never online: epoll reports it at once, each time.
+    #[test]
+    fn a_ring_that_is_readable_for_ever_is_not_asked_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("trace_pipe_raw");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        std::fs::write(dir.path().join("stats"), "entries: 0\n").unwrap();
+        let mut cpus = [Cpu::new(0, dir.path().into(), Vec::new())];
+        cpus[0].begin().unwrap();
+        // Opened and closed: it has ended.
+        drop(std::fs::OpenOptions::new().write(true).open(&pipe).unwrap());
+        let (formats, to) = (Formats::new(), Channels::default());
+        let bell = Bell::new().unwrap();
+        let pace = Pace { flush: Duration::from_millis(50), priority: 0, refuses: false };
+        let used = thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut shared = Shared {
+                    formats: &formats,
+                    to: &to,
+                    classes: Vec::new(),
+                    ring: 1 << 20,
+                    page: vec![0; 4096],
+                    decoded: Decoded::default(),
+                    said: None,
+                };
+                read(&mut cpus, &mut shared, pace, &bell).unwrap();
+                thread_time()
+            });
+            thread::sleep(Duration::from_millis(500));
+            bell.ring();
+            reader.join().unwrap()
+        });
+        assert!(used < Duration::from_millis(50), "{used:?} of half a second");
     }
 }
