@@ -17,6 +17,8 @@ use crate::trace::TEMPORARY;
 
 /// Digits of a piece's number, at least.
 const DIGITS: usize = 6;
+/// … and at most: what has more is no piece's (its next number would have no end).
+const MOST_DIGITS: usize = 18;
 
 /// Where the trace at `path` has its piece of this number.
 pub(super) fn name(path: &Path, number: u64) -> PathBuf {
@@ -46,7 +48,8 @@ pub(super) fn numbers(path: &Path) -> io::Result<Vec<u64>> {
         let bytes = name.as_encoded_bytes();
         let Some(rest) = bytes.strip_prefix(own.as_encoded_bytes()) else { continue };
         let Some(digits) = rest.strip_prefix(b".") else { continue };
-        if digits.len() < DIGITS || !digits.iter().all(u8::is_ascii_digit) {
+        if !(DIGITS..=MOST_DIGITS).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit)
+        {
             continue;
         }
         all.extend(str::from_utf8(digits).ok().and_then(|d| d.parse::<u64>().ok()));
@@ -146,5 +149,15 @@ mod tests {
         assert_eq!(name(Path::new("/a/b"), 12_345_678), Path::new("/a/b.12345678"));
         assert_eq!(next(Path::new("/a/b")), Path::new("/a/.b.next"));
         assert_eq!(numbers(Path::new("/")).expect("nothing beside it"), []);
+    }
+
+    #[test]
+    fn a_stranger_s_number_has_another_one_behind_it() {
+        let dir = std::env::temp_dir().join(format!("rbpipe-pieces-{}", std::process::id()));
+        for stranger in ["t.18446744073709551615", "t.000007", "t.00001", "t.000008x", "t"] {
+            fs::create_dir_all(dir.join(stranger)).expect("made");
+        }
+        assert_eq!(numbers(&dir.join("t")).expect("listed"), [7]);
+        fs::remove_dir_all(&dir).expect("removed");
     }
 }

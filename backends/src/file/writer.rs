@@ -188,12 +188,18 @@ impl Pool {
         }
         let mut state = lock(&self.shared.state);
         let mut result = Ok(());
-        for file in state.streams.iter_mut().filter_map(|q| q.place.file.as_mut()) {
+        for place in state.streams.iter_mut().map(|q| &mut q.place) {
+            let Some(file) = &mut place.file else { continue };
             let mut done = file.close();
             if self.shared.sync != Sync::Never {
                 done = done.and(file.sync());
             }
-            if let (Err(e), Ok(())) = (done, &result) {
+            // Another channel may have rotated twice by now: an ended piece is removed when
+            // no more are kept, with files that nobody has closed yet.
+            let ended = || place.piece < self.shared.directory.count();
+            if let (Err(e), Ok(())) = (done, &result)
+                && !(file.is_gone() && ended())
+            {
                 let path = file.path().display();
                 result = Err(BackendError::io(format!("{path}: cannot be closed"), e));
             }

@@ -17,7 +17,7 @@ pub struct Claim {
     place: Place,
     stem: String,
     /// Its lock is the right.
-    _lock: File,
+    lock: File,
     listener: UnixListener,
     gone: AtomicBool,
 }
@@ -80,7 +80,7 @@ fn claim_in(place: Place, name: &str) -> Result<Claim, Taken> {
     let listener = UnixListener::bind(place.address(&file)).map_err(|e| trouble("sock", e))?;
     fs::set_permissions(place.address(&file), fs::Permissions::from_mode(0o600))
         .map_err(|e| trouble("sock", e))?;
-    Ok(Claim { place, stem, _lock: lock, listener, gone: AtomicBool::new(false) })
+    Ok(Claim { place, stem, lock, listener, gone: AtomicBool::new(false) })
 }
 
 impl Claim {
@@ -94,7 +94,14 @@ impl Claim {
 
     /// Gives the name back, before the process ends.
     pub fn give_up(&self) {
-        if !self.gone.swap(true, Ordering::Relaxed) {
+        // Who cleans up (old files in /tmp) may have taken the lock's file away: then another
+        // pipeline may have the name by now, and what is there is its.
+        let mine = || {
+            let file = format!("{}.lock", self.stem);
+            let found = statat(&self.place.directory, file, AtFlags::SYMLINK_NOFOLLOW).ok();
+            found.is_some_and(|f| self.lock.metadata().is_ok_and(|m| m.ino() == f.st_ino))
+        };
+        if !self.gone.swap(true, Ordering::Relaxed) && mine() {
             for what in ["sock", "lock"] {
                 let file = format!("{}.{what}", self.stem);
                 let _ = unlinkat(&self.place.directory, file, AtFlags::empty());
@@ -136,6 +143,22 @@ mod tests {
             assert_eq!(panic.downcast_ref(), Some(&"on purpose"));
             assert_eq!(fs::read_dir(&path).expect("there").count(), 0, "{name:?}");
         }
+        fs::remove_dir(&path).expect("removed");
+    }
+
+    #[test]
+    fn who_lost_its_lock_takes_nothing_from_the_next_one() {
+        let path = std::env::temp_dir().join(format!("rbpipe-claim-lost-{}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&path).expect("made");
+        let place = || Place::open(path.clone()).expect("ours");
+        let first = claim_in(place(), "a").expect("free");
+        fs::remove_file(path.join("a.lock")).expect("there");
+        let second = claim_in(place(), "a").expect("free, as far as can be told");
+        drop(first);
+        assert!(UnixStream::connect(path.join("a.sock")).is_ok(), "the second one's");
+        assert!(matches!(claim_in(place(), "a"), Err(Taken::Runs(_))));
+        drop(second);
+        assert_eq!(fs::read_dir(&path).expect("there").count(), 0);
         fs::remove_dir(&path).expect("removed");
     }
 }
