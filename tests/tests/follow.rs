@@ -402,3 +402,60 @@ fn a_pipeline_that_rotates_is_followed() {
     assert_eq!(report["channels"]["c"]["output"]["records"].as_u64(), Some(events), "{said}");
     assert!(!said.contains("removed before"), "{said}");
 }
+
+/// From inside the trace, whose directory moves on with its name: what comes is in another one.
+#[test]
+fn a_rotated_trace_is_followed_from_inside() {
+    let dir = dir();
+    let child = start(
+        dir.path(),
+        r#"
+        pipeline.duration = "1 s"
+        source.g = {type = "generator", rate = 5000, writers = 1, channel = "c"}
+        channel.c = {switch_timer = "5 ms", backend = {type = "file", path = "t", rotate_every = "200 ms"}}
+        "#,
+    );
+    while !dir.path().join("t/metadata").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let follower = Follower::new(&dir.path().join("t"), &["."]);
+    let out = child.wait_with_output().expect("it ends");
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    let (seqs, said) = follower.end();
+    let written = report(dir.path())["channels"]["c"]["output"]["records"].as_u64();
+    // What ended before it began to look is not its; it is one writer's.
+    let (first, last) = (seqs.iter().min().expect("some"), seqs.iter().max().expect("some"));
+    assert_eq!(seqs.len() as u64, last - first + 1, "{said}");
+    assert_eq!(Some(last + 1), written, "{said}");
+}
+
+/// Pieces that are removed faster than they can be read: what is not printed is said.
+#[test]
+fn pieces_that_are_removed_before_they_are_read_are_told() {
+    let dir = dir();
+    let child = start(
+        dir.path(),
+        r#"
+        pipeline.duration = "2 s"
+        source.g = {type = "generator", rate = 50000, writers = 1, channel = "c"}
+        [channel.c]
+        switch_timer = "5 ms"
+        backend = {type = "file", path = "t", rotate_every = "10 ms", rotate_keep = 1}
+        "#,
+    );
+    while !dir.path().join("t/metadata").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let follower = Follower::new(dir.path(), &["t"]);
+    let out = child.wait_with_output().expect("it ends");
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    let (seqs, said) = follower.end();
+    // What ended before it began to look is not its.
+    let (first, last) = (seqs.iter().min().expect("some"), seqs.iter().max().expect("some"));
+    let all = (last - first + 1) as usize;
+    assert!(
+        all == seqs.len() || said.contains(" removed"),
+        "{} of {all}, and not a word: {said}",
+        seqs.len()
+    );
+}

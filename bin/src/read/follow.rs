@@ -115,6 +115,9 @@ struct Piece {
     free: Option<Instant>,
     /// It was, from the beginning.
     finished: bool,
+    /// Its files were listed, ever; and when nobody could write or remove any.
+    listed: bool,
+    whole: bool,
 }
 
 struct Follow {
@@ -142,9 +145,11 @@ impl Follow {
             total: Total::default(),
         };
         for path in paths {
-            let before = pieces_of(path).last().map_or(0, |(n, _)| *n);
+            // Pieces are beside the directory, not beside a link to it, or `.`.
+            let real = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            let before = pieces_of(&real).last().map_or(0, |(n, _)| *n);
             let piece = Piece::open(path)?;
-            let (path, current) = (path.clone(), Some(piece.id));
+            let (path, current) = (real, Some(piece.id));
             let base = Base { path, current, before, missing: None, opened: 1, gone: 0 };
             this.bases.push(base);
             this.add(piece);
@@ -198,13 +203,19 @@ impl Follow {
     fn look(&mut self, list: bool) {
         self.discover();
         for piece in &mut self.pieces {
-            // First: what is there when nobody writes any more is all.
-            let free = piece.is_free() == Some(true);
+            // First: what is there when nobody writes any more is all. Who removes old pieces
+            // takes the lock, too: with it, what is listed is all.
+            let free = piece.try_lock() == Some(true);
             piece.free = if free { piece.free.or_else(|| Some(Instant::now())) } else { None };
             if piece.metadata.is_none() {
                 piece.read_metadata();
             }
-            if list && let Some(metadata) = piece.metadata.clone() {
+            // Nothing may tell of files that were there before it was watched.
+            if (list || !piece.listed)
+                && let Some(metadata) = piece.metadata.clone()
+            {
+                piece.listed = true;
+                piece.whole |= free && piece.is_there();
                 for file in piece.new_files() {
                     match open_stream(&file, &piece.path, &metadata) {
                         Ok(mut s) => {
@@ -217,6 +228,9 @@ impl Follow {
                         Err(e) => say!("rbpipe read: {e:#}"),
                     }
                 }
+            }
+            if free {
+                piece.unlock();
             }
             let mut mine: Vec<_> = self
                 .streams
@@ -331,6 +345,10 @@ impl Follow {
         }
         (self.streams, self.owners) = (streams, owners);
         let ended: Vec<bool> = self.pieces.iter().map(|p| self.has_ended(p)).collect();
+        for (piece, _) in self.pieces.iter().zip(&ended).filter(|(p, over)| **over && !p.whole) {
+            let what = if piece.listed { "some of it may not be" } else { "it is not" };
+            say!("rbpipe read: {}: a piece was removed, {what} printed", piece.path.display());
+        }
         let mut ended = ended.into_iter();
         let watch = &self.watch;
         self.pieces.retain(|p| {
@@ -376,6 +394,8 @@ impl Piece {
             watch: None,
             free: None,
             finished: false,
+            listed: false,
+            whole: false,
         })
     }
 
@@ -387,14 +407,29 @@ impl Piece {
     /// Whether nobody writes into it; `None`: that cannot be told. The lock is taken for a
     /// moment only if it is free (a pipeline that begins tries more than once).
     fn is_free(&self) -> Option<bool> {
+        let free = self.try_lock();
+        if free == Some(true) {
+            self.unlock();
+        }
+        free
+    }
+
+    /// The same, and keeps the lock if it was free.
+    fn try_lock(&self) -> Option<bool> {
         match flock(&self.directory, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => {
-                let _ = flock(&self.directory, FlockOperation::Unlock);
-                Some(true)
-            }
+            Ok(()) => Some(true),
             Err(Errno::WOULDBLOCK) => Some(false),
             Err(_) => None,
         }
+    }
+
+    fn unlock(&self) {
+        let _ = flock(&self.directory, FlockOperation::Unlock);
+    }
+
+    /// Whether it still has a name, this one or another.
+    fn is_there(&self) -> bool {
+        self.directory.metadata().is_ok_and(|m| m.nlink() > 0)
     }
 
     /// Reads metadata if it is another file than the last time. True: there is something new.
