@@ -28,6 +28,16 @@ pub struct ConfigArgs {
     pub set: Vec<String>,
 }
 
+/// What is checked.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Also try to open the devices, sockets and files; nothing is recorded or replaced
+    #[arg(long)]
+    pub devices: bool,
+}
+
 /// The main job.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -45,7 +55,7 @@ pub struct RunArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check a configuration without opening anything
-    Check(ConfigArgs),
+    Check(CheckArgs),
     /// What this build can write to; with a name, its keys
     Backends {
         /// A backend's type: prints its keys, as a table to be pasted

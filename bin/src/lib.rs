@@ -35,7 +35,7 @@ use clap::Parser;
 use rbpipe_core::backend::{Backend, Visit};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use cli::{Cli, Command, ConfigArgs, RunArgs};
+use cli::{CheckArgs, Cli, Command, RunArgs};
 use control::claim::Taken;
 use control::client;
 use sources::{Source, VisitSource};
@@ -234,25 +234,32 @@ fn is_same(a: &Path, b: &Path) -> bool {
     }
 }
 
-fn check(args: &ConfigArgs) -> u8 {
-    match config::read(&args.config, &args.set) {
+fn check(args: &CheckArgs) -> u8 {
+    let path = args.config.config.display();
+    let config = match config::read(&args.config.config, &args.config.set) {
         Ok((config, warnings)) => {
             if let Some(w) = warnings {
                 status::tell(&w.for_stderr());
             }
-            say!(
-                "{}: fine: {}, {}",
-                args.config.display(),
-                status::count(config.sources.len() as u64, "source"),
-                status::count(config.channels.len() as u64, "channel")
-            );
-            0
+            config
         }
         Err(problems) => {
             status::tell(&problems.for_stderr());
-            USAGE
+            return USAGE;
         }
+    };
+    let sources = status::count(config.sources.len() as u64, "source");
+    let channels = status::count(config.channels.len() as u64, "channel");
+    let errors = if args.devices { walk::try_to_open(config) } else { Vec::new() };
+    for e in &errors {
+        say!("rbpipe: {e:#}");
     }
+    if !errors.is_empty() {
+        return FAILED;
+    }
+    let opened = if args.devices { ", all can be opened" } else { "" };
+    say!("{path}: fine: {sources}, {channels}{opened}");
+    0
 }
 
 /// What a registry has: type, one line, sample.

@@ -212,6 +212,31 @@ pub fn run(config: PipelineConfig, claim: Option<Arc<Claim>>) -> anyhow::Result<
     Ok(ended)
 }
 
+/// Opens what a pipeline needs, and closes it again: nothing is recorded, nothing replaced. (A
+/// trace's directory is made, if there is none.) Gives what cannot be opened.
+pub fn try_to_open(config: PipelineConfig) -> Vec<anyhow::Error> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = match runtime.context("cannot start the runtime") {
+        Ok(runtime) => runtime,
+        Err(e) => return vec![e],
+    };
+    let context = Arc::new(Context::new(config.name));
+    let mut errors = Vec::new();
+    // Kept open to the end: two that want one thing are told.
+    let sources: Vec<_> = config.sources.into_iter().map(open_source).collect();
+    let mut opened = Vec::new();
+    for channel in config.channels {
+        let name = channel.options.plan.name.clone();
+        let with =
+            Opening { imports: Vec::new(), stop_timeout: config.stop_timeout, runtime: &runtime };
+        opened.push(open(channel, &context, with).with_context(|| format!("channel {name}")));
+    }
+    errors.extend(sources.into_iter().filter_map(Result::err));
+    errors.extend(opened.into_iter().filter_map(Result::err));
+    errors
+}
+
 // --- the beginning ------------------------------------------------------------------
 
 /// What a channel is opened with, beside its configuration.

@@ -74,3 +74,40 @@ fn who_is_not_root_is_told_what_to_do() {
         assert!(port["advice"].is_string(), "{port}");
     }
 }
+
+/// `check --devices` opens what a pipeline needs, records nothing and replaces nothing.
+#[test]
+fn check_with_devices_opens_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = dir.path().join("taken");
+    let _taken = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let toml = |from: &str| {
+        format!(
+            "source.l = {{type = \"lines\", from = \"{from}\", channel = \"c\"}}\n\
+             channel.c = {{backend = {{type = \"file\", path = \"t\", overwrite = true}}}}\n"
+        )
+    };
+    let check = |toml: &str, devices: bool| {
+        std::fs::write(dir.path().join("p.toml"), toml).expect("written");
+        let mut command = rbpipe();
+        command.current_dir(dir.path()).args(["check", "--config", "p.toml"]);
+        if devices {
+            command.arg("--devices");
+        }
+        let out = command.output().expect("it runs");
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let taken = toml(&format!("unix:{}", socket.display()));
+    let (code, said) = check(&taken, false);
+    assert_eq!((code, said.trim_end()), (Some(0), "p.toml: fine: 1 source, 1 channel"));
+    assert!(!dir.path().join("t").exists(), "nothing is opened");
+    let (code, said) = check(&taken, true);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.starts_with("rbpipe: source l: ") && said.contains("taken"), "{said}");
+    let free = toml(&format!("unix:{}", dir.path().join("free").display()));
+    let (code, said) = check(&free, true);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.ends_with("fine: 1 source, 1 channel, all can be opened\n"), "{said}");
+    assert!(!dir.path().join("free").exists(), "it is closed again");
+    assert!(!dir.path().join("t/metadata").exists(), "no trace is begun");
+}
