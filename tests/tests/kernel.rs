@@ -163,7 +163,11 @@ fn markers_come_through_the_kernels_ring_as_they_were_written() {
     let Some(tracefs) = tracefs("markers_come_through…") else { return };
     let _alone = alone();
     let dir = tempfile::tempdir().expect("a directory");
-    let program = start(dir.path(), &markers("", ""));
+    // Into every backend: a flight recorder's pages are looked at in its snapshot.
+    let ring = "subbuf_count = 64\n[channel.ring]\nmode = \"overwrite\"\nsubbuf_count = 64\n\
+                [channel.ring.backend]\ntype = \"pages\"\nsnapshot_on = [\"exit\"]";
+    let both = markers("", ring).replace("channel = \"trace\"", "channel = [\"trace\", \"ring\"]");
+    let program = start(dir.path(), &both);
     let name = instance(&tracefs, &program);
     let cpus = thread::available_parallelism().expect("known").get().min(2);
     for cpu in 0..cpus {
@@ -173,11 +177,13 @@ fn markers_come_through_the_kernels_ring_as_they_were_written() {
     let report = report(dir.path());
     assert_eq!(number(&report, "/sources/kernel/lost_before"), 0);
     assert_eq!(number(&report, "/sources/kernel/read"), 30_000 * cpus as u64);
-    let all = packets(&tracefs, &dir.path().join("trace"));
-    assert_eq!(all.len(), cpus);
-    for packets in all.values() {
-        let seen = packets.iter().flat_map(|p| p.markers.iter().copied());
-        assert!(seen.eq(0..30_000), "all of them, in order");
+    for trace in ["trace", "snapshot.1"] {
+        let all = packets(&tracefs, &dir.path().join(trace));
+        assert_eq!(all.len(), cpus, "{trace}");
+        for packets in all.values() {
+            let seen = packets.iter().flat_map(|p| p.markers.iter().copied());
+            assert!(seen.eq(0..30_000), "{trace}: all of them, in order");
+        }
     }
     assert_eq!(counts(dir.path(), "trace"), (30_000 * cpus as u64, 0, 0));
 }
