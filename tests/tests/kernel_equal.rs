@@ -4,7 +4,7 @@
 //! (`options/fields`) is compared over the window that both cover. Times are each instance's own
 //! and differ by a little; an interrupt may come between the two of them, so that two events can
 //! change places: a few are let through, none may be missing.
-//! `RBPIPE_LONG=1`: ten seconds. Needs tracefs (root).
+//! `RBPIPE_LONG=1`: three seconds. Needs tracefs (root).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fs::{self, File};
@@ -229,7 +229,7 @@ fn begin(
 fn what_is_recorded_of_the_kernel_is_what_it_says_of_itself() {
     let test = "what_is_recorded_of_the_kernel…";
     let Some(tracefs) = tracefs(test) else { return };
-    let millis = if std::env::var_os("RBPIPE_LONG").is_some() { 10_000 } else { 300 };
+    let millis = if std::env::var_os("RBPIPE_LONG").is_some() { 3_000 } else { 300 };
     let example: toml::Table = EXAMPLE.parse().expect("TOML");
     let events = example["source"]["kernel"]["events"].as_array().expect("a list").iter();
     let events: Vec<String> = events.map(|e| e.as_str().expect("text").to_owned()).collect();

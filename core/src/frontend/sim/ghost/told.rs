@@ -114,6 +114,7 @@ impl Ghost {
             too_big: self.lost[TOO_BIG],
             aborted: self.lost[ABORTED],
             kept: kept.map(|p| p.counted).sum(),
+            before: 0,
         };
         assert_eq!(books, &expected, "the books (I7)");
         assert_eq!(
