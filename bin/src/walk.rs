@@ -1,8 +1,11 @@
 //! The walk: sources → channels → backends, from opening to the last packet.
 //!
 //! Order at the start: every source is opened, then every backend is and makes its memory, then
-//! every output is made, then sources run. At the end: sources are told to stop and joined, then every channel is finalised,
-//! drained and closed.
+//! every output is made, then sources run. At the end: sources are told to stop and joined, then
+//! every channel is finalised, drained and closed.
+
+mod asked;
+mod source;
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -13,21 +16,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow};
 use rbpipe_core::backend::{AtTheEnd, Backend, Context, Visit};
 use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Prepared, Writer};
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
 use rbpipe_core::snapshot::SnapshotPlan;
 use rbpipe_core::stream::ImportWriter;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{ChannelConfig, PipelineConfig, SourceConfig};
+use crate::config::{ChannelConfig, PipelineConfig};
 use crate::control::claim::Claim;
 use crate::control::server::{self, Server};
 use crate::snapshots::{Recorder, Recorders};
-use crate::sources::{self, Channels, Counts, Source, Stop, VisitSource};
-use crate::status::{StatusLine, count, say};
+use crate::sources::{Counts, Stop};
+use crate::status::{StatusLine, count};
+
+pub use asked::Asked;
+use asked::at_signal;
+use source::open_source;
 
 /// A channel that runs, as others see it.
 #[derive(Clone)]
@@ -328,96 +334,6 @@ fn own<T: Any>(config: Box<dyn Any + Send>) -> anyhow::Result<T> {
     typed.map(|c| *c).map_err(|_| anyhow!("a configuration was read as another type"))
 }
 
-/// A source that is open and does not run yet.
-struct OpenedSource {
-    name: String,
-    /// Places of its channels.
-    channels: Vec<usize>,
-    /// CPUs whose records it brings with times of their own.
-    cpus: Vec<u32>,
-    /// Its streams with given times: a list for each of its channels.
-    imports: Vec<Vec<ImportWriter>>,
-    run: Run,
-}
-
-/// What makes an opened source run to its end.
-type Run = Box<dyn FnOnce(&Channels, &Stop) -> anyhow::Result<()> + Send>;
-
-/// The visitor that opens the source that its configuration names.
-struct OpenSource {
-    config: Option<SourceConfig>,
-    opened: Option<anyhow::Result<OpenedSource>>,
-}
-
-fn open_source(config: SourceConfig) -> anyhow::Result<OpenedSource> {
-    let name = config.name.clone();
-    let mut open = OpenSource { config: Some(config), opened: None };
-    sources::for_each(&mut open);
-    let opened = open.opened.unwrap_or_else(|| Err(anyhow!("its type is not in this build")));
-    opened.with_context(|| format!("source {name}"))
-}
-
-impl VisitSource for OpenSource {
-    fn visit<S: Source>(&mut self) {
-        let Some(source) = self.config.take_if(|c| c.type_name == S::TYPE) else { return };
-        let opened = own::<S::Config>(source.config).and_then(S::open);
-        self.opened = Some(opened.map(|opened| OpenedSource {
-            name: source.name,
-            imports: source.channels.iter().map(|_| Vec::new()).collect(),
-            channels: source.channels,
-            cpus: S::imports(&opened),
-            run: Box::new(move |to, stop| S::run(opened, to, stop)),
-        }));
-    }
-}
-
-impl OpenedSource {
-    /// CPUs of the streams that it needs in the channel at this place.
-    fn imports_into(&self, channel: usize) -> &[u32] {
-        if self.channels.contains(&channel) { &self.cpus } else { &[] }
-    }
-
-    /// Takes its writers of that channel, which come in the order in which they were asked for.
-    fn take_imports(&mut self, channel: usize, writers: &mut VecDeque<ImportWriter>) {
-        if let Some(at) = self.channels.iter().position(|c| *c == channel) {
-            self.imports[at].extend(writers.drain(..self.cpus.len()));
-        }
-    }
-
-    fn start(
-        self,
-        channels: &[Running],
-        stop: &Stop,
-        ended: &Arc<tokio::sync::Notify>,
-    ) -> anyhow::Result<RunningSource> {
-        let Self { name, channels: places, imports, run, .. } = self;
-        let counts = Arc::new(Counts::default());
-        let writers = places.iter().map(|c| channels[*c].writer.clone()).collect();
-        let to = Channels::new(writers, Arc::clone(&counts), imports);
-        let over = Arc::new(AtomicBool::new(false));
-        let (stop, ended) = (stop.clone(), Arc::clone(ended));
-        let (named, is_over) = (name.clone(), Arc::clone(&over));
-        let thread = thread::Builder::new()
-            .name(format!("source {name}"))
-            .spawn(move || {
-                let result = match catch_unwind(AssertUnwindSafe(|| run(&to, &stop))) {
-                    Ok(result) => result.with_context(|| format!("source {named}")),
-                    Err(_) => Err(anyhow!("source {named}: it failed badly (a panic)")),
-                };
-                match &result {
-                    Ok(()) => tracing::debug!("source {named}: has ended"),
-                    Err(e) => tracing::error!("{e:#}"),
-                }
-                is_over.store(true, Ordering::Release);
-                ended.notify_one();
-                result
-            })
-            .with_context(|| format!("source {name}: cannot start a thread"))?;
-        let view = SourceView { name, counts, over };
-        Ok(RunningSource { view, thread: Some(thread) })
-    }
-}
-
 // --- the middle ---------------------------------------------------------------------
 
 /// Waits for the end: all sources have ended, time is up, or a signal.
@@ -439,7 +355,7 @@ async fn wait(
         };
         tokio::select! {
             () = time_is_up => break,
-            () = asked.notify.notified() => break,
+            () = asked.notified() => break,
             () = ended.notified() => {}
             _ = tick.tick(), if status.is_shown() => status.show(channels),
         }
@@ -448,78 +364,7 @@ async fn wait(
         }
     }
     status.clear();
-    asked.ending.store(true, Ordering::Relaxed);
-}
-
-/// Whether a signal asked the program to end. A second SIGINT ends it at once, from its first
-/// step to its last.
-#[derive(Clone, Default)]
-pub struct Asked {
-    asked: Arc<AtomicBool>,
-    /// It ends anyhow: records are brought to their places.
-    ending: Arc<AtomicBool>,
-    notify: Arc<tokio::sync::Notify>,
-}
-
-impl Asked {
-    /// `claim`: given back before the program ends at once.
-    fn listen(claim: Option<Arc<Claim>>) -> std::io::Result<Self> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        // A file that grows beyond the process's limit is an output that fails, like a full
-        // disk: taken, the signal ends nobody, and the write says why.
-        let file_size = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
-        let this = Self::default();
-        let Self { asked, ending, notify } = this.clone();
-        tokio::spawn(async move {
-            let _file_size = file_size;
-            loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {
-                        if asked.swap(true, Ordering::Relaxed) {
-                            sources::put_back();
-                            if let Some(claim) = &claim {
-                                claim.give_up();
-                            }
-                            std::process::exit(130);
-                        }
-                        // The first one never cuts a trace short.
-                        if ending.load(Ordering::Relaxed) {
-                            say!("rbpipe: writing the rest; interrupt once more to give it up");
-                        }
-                    }
-                    _ = terminate.recv() => asked.store(true, Ordering::Relaxed),
-                }
-                notify.notify_one();
-            }
-        });
-        Ok(this)
-    }
-
-    /// As SIGTERM.
-    pub fn stop(&self) {
-        self.asked.store(true, Ordering::Relaxed);
-        self.notify.notify_one();
-    }
-
-    /// While nothing has been recorded, and nothing old removed: an end is an error.
-    fn check(&self) -> anyhow::Result<()> {
-        ensure!(!self.asked.load(Ordering::Relaxed), "interrupted before anything was recorded");
-        Ok(())
-    }
-}
-
-/// Takes the snapshots that SIGUSR1 asks for, one after the other.
-fn at_signal(recorders: Recorders) -> std::io::Result<()> {
-    let mut usr1 = signal(SignalKind::user_defined1())?;
-    tokio::spawn(async move {
-        while usr1.recv().await.is_some() {
-            let recorders = recorders.clone();
-            // It waits for the channels; the runtime has other things to do.
-            let _ = tokio::task::spawn_blocking(move || recorders.at_signal()).await;
-        }
-    });
-    Ok(())
+    asked.is_ending();
 }
 
 // --- the end ------------------------------------------------------------------------

@@ -246,6 +246,15 @@ impl Drop for Pipeline {
     }
 }
 
+/// Sends a signal to a running program.
+///
+/// # Panics
+/// If it is gone.
+pub fn signal(program: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(program.id().cast_signed()).expect("a pid");
+    rustix::process::kill_process(pid, signal).expect("sent");
+}
+
 /// Checks the books of a channel or a stream in a report.
 ///
 /// # Panics

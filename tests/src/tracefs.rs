@@ -7,6 +7,9 @@ use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
@@ -62,6 +65,23 @@ impl Tracefs {
         // In this order: it is switched off before its events are switched on.
         read("set_event").is_ok_and(|events| !events.trim().is_empty())
             && read("tracing_on").is_ok_and(|on| on.trim() == "1")
+    }
+
+    /// The name of a running program's instance, once it traces.
+    ///
+    /// # Panics
+    /// It has none in twenty seconds.
+
+    pub fn instance_of(&self, program: &Child) -> String {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            let names = self.instances_of(program.id());
+            if let Some(name) = names.into_iter().find(|n| self.traces(n)) {
+                return name;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("no instance of process {}", program.id());
     }
 
     /// What its top-level files say: those that say how it traces, by name.

@@ -13,14 +13,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use rbpipe::fuzz::EventFormat;
 use rbpipe_core::decode::{Classes, Cursor};
 use rbpipe_core::packet::{PacketHeader, StreamClass};
-use rbpipe_tests::program::{balance, counts, rbpipe, report, run, start};
+use rbpipe_tests::program::{balance, counts, rbpipe, report, run, signal, start};
 use rbpipe_tests::tracefs::{Tracefs, tracefs};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::Value;
 
@@ -50,25 +49,6 @@ type = "file"
 path = "trace"
 "#
     )
-}
-
-/// The name of a running program's instance, once it traces.
-fn instance(tracefs: &Tracefs, program: &Child) -> String {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while Instant::now() < deadline {
-        for name in tracefs.instances_of(program.id()) {
-            if tracefs.traces(&name) {
-                return name;
-            }
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    panic!("no instance of process {}", program.id());
-}
-
-fn signal(program: &Child, signal: Signal) {
-    let pid = Pid::from_raw(program.id().cast_signed()).expect("a pid");
-    kill_process(pid, signal).expect("sent");
 }
 
 fn ends_well(mut program: Child) {
@@ -183,7 +163,7 @@ fn markers_come_through_the_kernels_ring_as_they_were_written() {
                 [channel.ring.backend]\ntype = \"pages\"\nsnapshot_on = [\"exit\"]";
     let both = markers("", ring).replace("channel = \"trace\"", "channel = [\"trace\", \"ring\"]");
     let program = start(dir.path(), &both);
-    let name = instance(&tracefs, &program);
+    let name = tracefs.instance_of(&program);
     let cpus = thread::available_parallelism().expect("known").get().min(2);
     for cpu in 0..cpus {
         assert_eq!(write_markers(&tracefs, &name, cpu, 30_000), 30_000);
@@ -212,7 +192,7 @@ fn what_the_kernel_overwrote_is_told_where_it_is_missing() {
     let dir = tempfile::tempdir().expect("a directory");
     let small = "buffer_size = \"64 KiB\"\nsubbuf_size = \"4 KiB\"\nbuffer_percent = 100\nflush = \"30 ms\"";
     let program = start(dir.path(), &markers(small, ""));
-    let name = instance(&tracefs, &program);
+    let name = tracefs.instance_of(&program);
     assert_eq!(write_beside_a_pause(&tracefs, &name, &program), 200_000);
     ends_well(program);
     let report = report(dir.path());
@@ -251,7 +231,7 @@ fn what_the_kernel_refused_is_counted() {
     let small = "buffer_size = \"16 KiB\"\nsubbuf_size = \"4 KiB\"\nkernel_mode = \"discard\"\n\
                  buffer_percent = 100\nflush = \"30 ms\"";
     let program = start(dir.path(), &markers(small, ""));
-    let name = instance(&tracefs, &program);
+    let name = tracefs.instance_of(&program);
     let taken = u64::from(write_beside_a_pause(&tracefs, &name, &program));
     ends_well(program);
     let report = report(dir.path());
@@ -274,7 +254,7 @@ fn a_small_ring_of_ours_loses_nothing_while_the_kernels_has_room() {
     let dir = tempfile::tempdir().expect("a directory");
     let ring = "subbuf_size = \"64 KiB\"\nsubbuf_count = 4";
     let program = start(dir.path(), &markers("flush = \"50 ms\"", ring));
-    let name = instance(&tracefs, &program);
+    let name = tracefs.instance_of(&program);
     write_markers(&tracefs, &name, 0, 50_000);
     ends_well(program);
     let report = report(dir.path());
@@ -294,7 +274,7 @@ fn tracing_is_as_it_was_however_it_ends() {
     ] {
         let dir = tempfile::tempdir().expect("a directory");
         let mut program = start(dir.path(), &markers("priority = 10", ""));
-        let name = instance(&tracefs, &program);
+        let name = tracefs.instance_of(&program);
         assert_eq!(tracefs.top_level(), before, "while it runs");
         // So that the second one finds it still ending.
         write_markers(&tracefs, &name, 0, 50_000);
@@ -314,7 +294,7 @@ fn tracing_is_as_it_was_however_it_ends() {
             // The next start sweeps it.
             let dir = tempfile::tempdir().expect("a directory");
             let next = start(dir.path(), &markers("", ""));
-            instance(&tracefs, &next);
+            tracefs.instance_of(&next);
             ends_well(next);
         }
         assert_eq!(tracefs.instances_of(program.id()), Vec::<String>::new(), "{how:?}");
@@ -330,9 +310,9 @@ fn others_instances_are_left_alone() {
     let mine = tracefs.instance("other");
     let (one, two) = (tempfile::tempdir().expect("one"), tempfile::tempdir().expect("two"));
     let first = start(one.path(), &markers("", ""));
-    let name = instance(&tracefs, &first);
+    let name = tracefs.instance_of(&first);
     let second = start(two.path(), &markers("", "").replace("\"markers\"", "\"second\""));
-    let other = instance(&tracefs, &second);
+    let other = tracefs.instance_of(&second);
     assert_eq!(write_markers(&tracefs, &name, 0, 10), 10);
     assert_eq!(write_markers(&tracefs, &other, 0, 20), 20);
     ends_well(second);

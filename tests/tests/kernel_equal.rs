@@ -14,15 +14,15 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rbpipe::fuzz::EventFormat;
 use rbpipe_core::class::{EventClass, FieldType};
 use rbpipe_tests::have;
 use rbpipe_tests::kernel::text::{self, Line, Shown};
-use rbpipe_tests::program::{rbpipe, report, start};
+use rbpipe_tests::program::{rbpipe, report, signal, start};
 use rbpipe_tests::tracefs::{Instance, Tracefs, tracefs};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
 const EXAMPLE: &str = include_str!("../../examples/kernel.toml");
@@ -249,11 +249,7 @@ fn what_is_recorded_of_the_kernel_is_what_it_says_of_itself() {
         .replace("path = \"kernel-trace\"", "path = \"trace\"")
         .replace("name = \"kernel\"", "name = \"kernel-equal\"");
     let mut program = start(dir.path(), &config);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !tracefs.instances_of(program.id()).iter().any(|name| tracefs.traces(name)) {
-        assert!(Instant::now() < deadline, "it does not trace");
-        thread::sleep(Duration::from_millis(10));
-    }
+    tracefs.instance_of(&program);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| load(&stop, dir.path()));
@@ -264,8 +260,7 @@ fn what_is_recorded_of_the_kernel_is_what_it_says_of_itself() {
         thread::sleep(Duration::from_millis(100));
         stop.store(true, Ordering::Relaxed);
     });
-    kill_process(Pid::from_raw(program.id().cast_signed()).expect("a pid"), Signal::INT)
-        .expect("sent");
+    signal(&program, Signal::INT);
     assert!(program.wait().expect("it ends").success());
     let report = report(dir.path());
     assert_eq!(report["sources"]["kernel"]["lost_before"], 0, "{report}");

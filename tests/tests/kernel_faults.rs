@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rbpipe_tests::program::{rbpipe, report, start};
+use rbpipe_tests::program::{rbpipe, report, signal, start};
 use rbpipe_tests::tracefs::{Tracefs, tracefs};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -40,23 +40,6 @@ streams = "single"
 const FILE: &str = "type = \"file\"\npath = \"trace\"";
 const PAGES: &str = "type = \"pages\"";
 
-fn instance(tracefs: &Tracefs, program: &Child) -> String {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while Instant::now() < deadline {
-        let names = tracefs.instances_of(program.id());
-        if let Some(name) = names.into_iter().find(|n| tracefs.traces(n)) {
-            return name;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    panic!("no instance of process {}", program.id());
-}
-
-fn signal(program: &Child, signal: Signal) {
-    let pid = Pid::from_raw(program.id().cast_signed()).expect("a pid");
-    kill_process(pid, signal).expect("sent");
-}
-
 /// The directory of the thread that reads the first CPUs.
 fn reader(program: &Child) -> std::path::PathBuf {
     let tasks = fs::read_dir(format!("/proc/{}/task", program.id())).expect("threads");
@@ -73,7 +56,7 @@ fn its_own_reading_is_no_flood() {
     let _alone = alone();
     let dir = tempfile::tempdir().expect("a directory");
     let mut program = start(dir.path(), &pipeline("\"raw_syscalls:sys_enter\"", FILE));
-    instance(&tracefs, &program);
+    tracefs.instance_of(&program);
     let reader = reader(&program).file_name().expect("a tid").to_string_lossy().into_owned();
     thread::sleep(Duration::from_secs(1));
     signal(&program, Signal::INT);
