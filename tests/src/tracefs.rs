@@ -71,7 +71,6 @@ impl Tracefs {
     ///
     /// # Panics
     /// It has none in twenty seconds.
-
     pub fn instance_of(&self, program: &Child) -> String {
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
