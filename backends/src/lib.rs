@@ -3,6 +3,7 @@
 
 pub mod file;
 mod heap;
+pub mod link;
 mod mapping;
 pub mod pages;
 pub mod snapshot;
