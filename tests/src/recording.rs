@@ -8,6 +8,9 @@
 //! Numbers are decimal. Text leaves out the NULs at its end; what is no printable ASCII, and `\`,
 //! is `\xNN`. Rows are in the order of time, those of one CPU in the order in which they came.
 
+pub mod bound;
+pub mod wire;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
