@@ -1,6 +1,7 @@
 //! The sender's half.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 use std::sync::Arc;
 
@@ -444,11 +445,28 @@ impl Encoder {
     }
 }
 
+/// Words are found by their CRC32C, which takes an instruction for eight bytes.
+#[derive(Default)]
+struct Checksum(u32);
+
+impl Hasher for Checksum {
+    fn finish(&self) -> u64 {
+        // The table takes the highest bits, and the lowest.
+        u64::from(self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = crc32c::crc32c_append(self.0, bytes);
+    }
+    fn write_usize(&mut self, _: usize) {
+        // A length that nothing follows.
+    }
+}
+
 /// The sender's words.
 #[derive(Default)]
 struct Vocabulary {
     every: u64,
-    domains: Vec<HashMap<Box<[u8]>, u32>>,
+    domains: Vec<HashMap<Box<[u8]>, u32, BuildHasherDefault<Checksum>>>,
     /// When each was last defined, by domain and number.
     announced: Vec<Vec<Announced>>,
     /// What was defined in this frame, and what was known of it before.
@@ -506,7 +524,7 @@ impl Dictionary for Vocabulary {
     fn word(&mut self, domain: u32, bytes: &[u8], alone: bool) -> (Word, bool) {
         let at = domain as usize;
         if self.domains.len() <= at {
-            self.domains.resize_with(at + 1, HashMap::new);
+            self.domains.resize_with(at + 1, HashMap::default);
             self.announced.resize_with(at + 1, Vec::new);
         }
         if let Some(id) = self.domains[at].get(bytes) {
