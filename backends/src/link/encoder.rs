@@ -36,6 +36,8 @@ pub struct Encoder {
     hello_at: u64,
     /// Nothing was sent yet in this session.
     fresh: bool,
+    /// Nothing was sent yet through this opening: what is on the line is not ours.
+    opening: bool,
     streams: Vec<StreamState>,
     classes: Vec<ClassState>,
     domains: Vec<Vec<FieldType>>,
@@ -117,6 +119,7 @@ impl Encoder {
             now: 0,
             hello_at: 0,
             fresh: true,
+            opening: true,
             streams: Vec::new(),
             classes: Vec::new(),
             domains: Vec::new(),
@@ -147,6 +150,7 @@ impl Encoder {
     pub fn reopened(&mut self) {
         self.epoch.generation = self.epoch.generation.wrapping_add(1);
         self.words.forget();
+        self.opening = true;
         self.resync();
     }
 
@@ -321,8 +325,9 @@ impl Encoder {
     /// A body as a frame, or as several; keeps its memory.
     fn put(&mut self, body: Vec<u8>, out: &mut Vec<u8>) {
         let room = wire::room(self.options.frame);
+        let begin = mem::take(&mut self.opening) || self.options.mixed;
         if body.len() <= room {
-            wire::frame(&body, self.options.mixed, out);
+            wire::frame(&body, begin, out);
         } else {
             let mut at = 0;
             let mut piece = Vec::new();
@@ -334,7 +339,7 @@ impl Encoder {
                 }
                 let end = body.len().min(at + room - piece.len());
                 piece.extend_from_slice(&body[at..end]);
-                wire::frame(&piece, self.options.mixed, out);
+                wire::frame(&piece, begin, out);
                 at = end;
             }
             self.pieces += 1;
