@@ -6,10 +6,12 @@ pub mod faulty;
 pub mod fuzz;
 pub mod growing;
 pub mod kernel;
+pub mod link;
 pub mod program;
 pub mod records;
 pub mod timer;
 pub mod tracefs;
+pub mod wire;
 
 use std::process::Command;
 
