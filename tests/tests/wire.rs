@@ -145,11 +145,8 @@ fn bytes_that_nobody_hears_are_gone() {
 #[test]
 fn the_line_hangs_up_and_comes_back_by_itself() {
     let dir = tempfile::tempdir().expect("a directory");
-    let rates = Rates {
-        hang_up: 1e-3,
-        hang_up_at_most: Duration::from_millis(100),
-        ..Rates::CLEAN
-    };
+    let rates =
+        Rates { hang_up: 1e-3, hang_up_at_most: Duration::from_millis(100), ..Rates::CLEAN };
     let options = WireOptions { seed: 2, there: rates, ..WireOptions::clean(921_600) };
     let wire = Wire::lay(dir.path(), options);
     let begin = Instant::now();

@@ -163,9 +163,7 @@ impl Books {
     pub fn all_ended(&self) -> Option<&LinkStream> {
         let now = self.truth.len() - 1;
         let missed = |i: &usize| !self.heard.get(&(now, *i)).is_some_and(|h| h.last);
-        (0..self.truth[now].streams.len())
-            .find(missed)
-            .map(|i| &self.truth[now].streams[i].who)
+        (0..self.truth[now].streams.len()).find(missed).map(|i| &self.truth[now].streams[i].who)
     }
 }
 

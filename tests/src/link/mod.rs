@@ -3,12 +3,17 @@
 //! of its seed.
 
 mod books;
+pub mod damage;
+pub mod frames;
+pub mod mixed;
 mod plan;
+mod runs;
 mod sender;
 mod simulate;
 mod traffic;
 
 pub use books::{Books, Figures};
 pub use plan::Plan;
+pub use runs::runs;
 pub use simulate::simulate;
 pub use traffic::{Traffic, switches};

@@ -135,12 +135,7 @@ impl Stream {
                 lost -= withheld;
                 next = number + 1;
                 after.push((next, withheld));
-                LinkRecord {
-                    time: r.time,
-                    class: r.class,
-                    payload: &r.payload,
-                    lost_before: lost,
-                }
+                LinkRecord { time: r.time, class: r.class, payload: &r.payload, lost_before: lost }
             })
             .collect();
         let before = encoder.too_big(self.number);

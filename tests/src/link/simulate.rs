@@ -124,9 +124,9 @@ impl Run {
         let truth = self.books.truth.last_mut().expect("a sender");
         let first = self.rng.usize(0..truth.streams.len());
         let count = truth.streams.len();
-        let Some(at) = (0..count).map(|i| (first + i) % count).find(|i| {
-            !truth.streams[*i].is_empty()
-        }) else {
+        let Some(at) =
+            (0..count).map(|i| (first + i) % count).find(|i| !truth.streams[*i].is_empty())
+        else {
             return false;
         };
         let (rng, encoder) = (&mut self.rng, &mut self.encoder);

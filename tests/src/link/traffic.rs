@@ -89,6 +89,13 @@ impl Traffic {
         Self { classes: classes.into_iter().map(Arc::new).collect(), names, longest }
     }
 
+    /// Records of one class, with so many different names in them.
+    #[must_use]
+    pub fn of(class: EventClass, rng: &mut Rng, names: usize) -> Self {
+        let names = (0..names).map(|i| format!("{}/{i}", ["kworker", "task"][rng.usize(0..2)]));
+        Self { classes: vec![Arc::new(class)], names: names.collect(), longest: 40 }
+    }
+
     /// Any class of them, the first ones more often.
     pub fn class(&self, rng: &mut Rng) -> usize {
         let below = rng.usize(1..=self.classes.len());

@@ -186,7 +186,8 @@ impl Run {
         let keep = self.keep;
         self.seen(from, |s| {
             if keep {
-                let went = if matches!(broken, Some(Break::Pause(_))) { &bytes[..n] } else { bytes };
+                let went =
+                    if matches!(broken, Some(Break::Pause(_))) { &bytes[..n] } else { bytes };
                 s.went_in.extend(went);
                 s.came_out.extend(&out);
             }
