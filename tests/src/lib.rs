@@ -8,6 +8,7 @@ pub mod growing;
 pub mod kernel;
 pub mod link;
 pub mod program;
+pub mod recording;
 pub mod records;
 pub mod timer;
 pub mod tracefs;
