@@ -19,6 +19,9 @@ struct Arguments {
     /// This one run alone.
     #[arg(long)]
     only: Option<u64>,
+    /// New senders' frames look like the last one's.
+    #[arg(long)]
+    alike: bool,
     /// Damaged frames that a receiver is asked about.
     #[arg(long, default_value_t = 0)]
     frames: u64,
@@ -36,15 +39,19 @@ struct Arguments {
 fn main() {
     let a = Arguments::parse();
     if let Some(seed) = a.only {
-        match simulate(seed) {
+        match simulate(seed, a.alike) {
             Ok(figures) => println!("{figures:#?}"),
             Err(wrong) => println!("seed {seed}: {wrong}"),
         }
     }
     if a.runs > 0 {
         let begin = Instant::now();
-        let figures = runs(a.seed, a.runs, a.threads);
+        let (figures, wrong) = runs((a.seed, a.runs), a.alike, a.threads);
         println!("{figures:#?}\n{:.1} s", begin.elapsed().as_secs_f64());
+        for (seed, what) in wrong.iter().take(10) {
+            println!("seed {seed}: {what}");
+        }
+        assert!(wrong.is_empty(), "{} of {} runs were wrong", wrong.len(), a.runs);
     }
     if a.frames > 0 {
         let begin = Instant::now();

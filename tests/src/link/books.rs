@@ -22,6 +22,8 @@ pub struct Figures {
     pub ring: u64,
     /// Losses on the line that were told.
     pub line: u64,
+    /// What a receiver was told of the time before it came.
+    pub before: u64,
     /// Streams whose last totals arrived: their books are equal to the record.
     pub exact: u64,
     /// Streams whose last totals did not arrive (the sender or the receiver was reset, or the line
@@ -47,6 +49,7 @@ impl Figures {
         self.delivered += other.delivered;
         self.ring += other.ring;
         self.line += other.line;
+        self.before += other.before;
         self.exact += other.exact;
         self.unfinished += other.unfinished;
         self.bytes += other.bytes;
@@ -79,6 +82,15 @@ struct Heard {
     missing: Missing,
     totals: Totals,
     last: bool,
+    /// Where the receiver came to the stream: records sent and losses told before that.
+    came: Option<(usize, u64)>,
+}
+
+impl Heard {
+    /// Everything that it knows of.
+    fn sum(&self) -> u64 {
+        self.delivered as u64 + self.missing.line + self.missing.ring + self.missing.before
+    }
 }
 
 /// One receiver's books.
@@ -124,6 +136,7 @@ impl Books {
             figures.delivered += h.delivered as u64;
             figures.ring += h.missing.ring;
             figures.line += h.missing.line;
+            figures.before += h.missing.before;
             if h.last {
                 figures.exact += 1;
                 self.exact(session, stream, &h);
@@ -137,13 +150,12 @@ impl Books {
     /// After the last totals: the books are equal.
     fn exact(&mut self, session: usize, stream: usize, h: &Heard) {
         let s = &self.truth[session].streams[stream];
-        let ring = s.totals.lost + s.totals.overwritten;
-        let sent = s.sent.len() as u64;
-        if (h.missing.ring, h.delivered as u64 + h.missing.line) != (ring, sent) {
-            let what = format!(
-                "{:?}: sent {sent}, ring lost {ring}; heard {h:?}, told in frames {}",
-                s.who, s.told
-            );
+        let (ring, sent) = (s.lost(), s.sent.len() as u64);
+        // Who came late knows the sum of what was before.
+        let apart = h.missing.before > 0
+            || (h.missing.ring, h.delivered as u64 + h.missing.line) == (ring, sent);
+        if h.sum() != ring + sent || !apart {
+            let what = format!("{:?}: sent {sent}, ring lost {ring}; heard {h:?}", s.who);
             self.wrong(|| what);
         }
     }
@@ -151,9 +163,10 @@ impl Books {
     /// At any time: nothing is invented.
     fn at_most(&mut self, session: usize, stream: usize, h: &Heard) {
         let s = &self.truth[session].streams[stream];
-        let ring = s.totals.lost + s.totals.overwritten;
-        if h.missing.ring > ring || h.delivered as u64 + h.missing.line > s.sent.len() as u64 {
-            let what = format!("{:?}: sent {}, lost {ring}; heard {h:?}", s.who, s.sent.len());
+        let (ring, sent) = (s.lost(), s.sent.len() as u64);
+        let (told, line) = (h.missing.ring, h.delivered as u64 + h.missing.line);
+        if told > ring || line > sent || h.sum() > ring + sent {
+            let what = format!("{:?}: sent {sent}, ring lost {ring}; heard {h:?}", s.who);
             self.wrong(|| what);
         }
     }
@@ -221,28 +234,40 @@ impl Receive for Books {
         if heard.last {
             return self.wrong(|| format!("a record after the last: {record:?}"));
         }
-        // Which one it must be, if all that is missing was told.
-        let place = heard.delivered + heard.missing.line as usize;
+        let (h, truth) = (*heard, &self.truth[session]);
         heard.delivered += 1;
-        let (heard, truth) = (*heard, &self.truth[session]);
-        let s = &truth.streams[stream];
-        let what = match s.sent.get(place) {
-            None => Some(format!("{record:?} was never sent: {} were", s.sent.len())),
-            Some(sent) => {
-                let r = &sent.record;
-                let time = r.time / truth.tick * truth.tick;
-                let all = s.totals.lost + s.totals.overwritten;
-                if (record.time, class, record.payload) != (time, r.class, &r.payload[..]) {
-                    let is = s.sent.iter().position(|s| s.record.payload == record.payload);
-                    Some(format!("{record:?} instead of {place}: {sent:?}; it may be {is:?}"))
-                } else if heard.missing.ring < sent.ring || heard.missing.ring > all {
-                    Some(format!("{heard:?} at {place}: told {}, lost {all}", sent.ring))
-                } else {
-                    None
-                }
+        let sent = &truth.streams[stream].sent;
+        // Which one it must be, if all that is missing was told, in its place.
+        let since = h.delivered + h.missing.line as usize;
+        let before = h.missing.before;
+        let came = match h.came {
+            Some(came) => vec![came],
+            None if before == 0 => vec![(0, 0)],
+            // The receiver came with a frame, which told of all losses before it; or with totals,
+            // which tell of what was sent.
+            None => {
+                let place = sent.partition_point(|s| s.place + s.ring < before);
+                let ring = sent.get(place).map_or(0, |s| s.ring);
+                vec![(place, ring), (before as usize, 0)]
             }
         };
-        if let Some(what) = what {
+        let fits = came.iter().find(|(place, ring)| {
+            sent.get(place + since).is_some_and(|s| {
+                let r = &s.record;
+                let time = r.time / truth.tick * truth.tick;
+                (record.time, class, record.payload) == (time, r.class, &r.payload[..])
+                    && h.missing.ring + ring == s.ring
+            })
+        });
+        if let Some(came) = fits {
+            heard.came = Some(*came);
+        } else {
+            let expected = came.first().map(|c| (c, sent.get(c.0 + since)));
+            let where_is = sent.iter().position(|s| s.record.payload == record.payload);
+            let what = format!(
+                "{record:?} instead of {expected:?} of {}; it may be {where_is:?}; {h:?}",
+                sent.len()
+            );
             self.wrong(|| what);
         }
     }
@@ -256,16 +281,21 @@ impl Receive for Books {
         if heard.last {
             return self.wrong(|| format!("{missing:?} after the last of stream {stream}"));
         }
+        let again = missing.before > 0 && heard.sum() > 0;
         heard.missing.ring += missing.ring;
         heard.missing.line += missing.line;
+        heard.missing.before += missing.before;
         let heard = *heard;
         self.at_most(at.0, at.1, &heard);
+        if again {
+            self.wrong(|| format!("{missing:?} where something was known: {heard:?}"));
+        }
     }
 
     fn totals(&mut self, stream: u32, totals: &Totals, last: bool) {
         let Some(at) = self.stream_of(stream) else { return };
         let truth = &self.truth[at.0];
-        let real = truth.streams[at.1].totals;
+        let real = truth.streams[at.1].books();
         let heard = self.heard.entry(at).or_default();
         let back = totals.produced < heard.totals.produced || totals.lost < heard.totals.lost;
         heard.totals = *totals;

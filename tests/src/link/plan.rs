@@ -39,6 +39,8 @@ pub struct Plan {
     pub late: usize,
     /// The line is clean at the end, long enough for everything to be announced again.
     pub clean_end: bool,
+    /// New senders' frames look like the last one's.
+    pub alike: bool,
 }
 
 impl Plan {
@@ -85,6 +87,7 @@ impl Plan {
             resync,
             late: if rng.u8(..) < 64 { rng.usize(0..20_000) } else { 0 },
             clean_end: rng.u8(..) < 200,
+            alike: false,
         }
     }
 

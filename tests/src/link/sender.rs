@@ -23,6 +23,8 @@ pub struct Offered {
 pub struct Sent {
     /// What it is.
     pub record: Offered,
+    /// How many were sent before it.
+    pub place: u64,
     /// Losses of the ring that were told up to it.
     pub ring: u64,
 }
@@ -48,8 +50,9 @@ pub struct Stream {
     pub told: u64,
     /// What was sent.
     pub sent: Vec<Sent>,
-    /// The books.
+    /// The ring's books.
     pub totals: Totals,
+    too_big: u64,
     /// What was last told of them.
     pub said: Option<Totals>,
 }
@@ -75,6 +78,7 @@ impl Stream {
             told: 0,
             sent: Vec::new(),
             totals: Totals::default(),
+            too_big: 0,
             said: None,
         }
     }
@@ -148,13 +152,26 @@ impl Stream {
             self.told += lost;
             let (_, record) = self.ring.pop_front().expect("it was among them");
             if too_big > 0 {
-                self.totals.lost += 1;
+                self.too_big += 1;
                 self.told += 1;
             } else {
-                self.sent.push(Sent { record, ring: self.told });
+                let place = self.sent.len() as u64;
+                self.sent.push(Sent { record, place, ring: self.told });
             }
         }
         (self.next, self.withheld) = after[taken - 1];
+    }
+
+    /// The books with what was too big for the link in them, as they are heard.
+    #[must_use]
+    pub fn books(&self) -> Totals {
+        Totals { lost: self.totals.lost + self.too_big, ..self.totals }
+    }
+
+    /// Losses of the ring, all of them.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.totals.lost + self.too_big + self.totals.overwritten
     }
 
     /// Tells the books.

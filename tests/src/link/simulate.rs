@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fastrand::Rng;
-use rbpipe_backends::link::{Decoder, Encoder};
+use rbpipe_backends::link::{Decoder, Encoder, LinkOptions};
 
 use super::books::{Books, Figures, Truth};
 use super::plan::Plan;
@@ -14,13 +14,18 @@ use crate::wire::{Break, Line};
 const SECOND: u64 = 1_000_000_000;
 
 /// Runs a link as the seed decides: with faults of the line, ports that go and come back, senders
-/// and receivers that start anew, rings that lose.
+/// and receivers that start anew, rings that lose. `alike`: new senders are those whose frames
+/// look like the last one's.
 ///
 /// # Errors
 /// What the receiver was told that is not so.
-pub fn simulate(seed: u64) -> Result<Figures, String> {
+pub fn simulate(seed: u64, alike: bool) -> Result<Figures, String> {
     let mut rng = Rng::with_seed(seed);
-    let plan = Plan::draw(&mut rng);
+    let mut plan = Plan::draw(&mut rng);
+    plan.alike = alike;
+    if alike {
+        plan.reset = plan.reset.max(0.01);
+    }
     let mut run = Run::new(seed, plan, rng);
     run.traffic();
     run.end();
@@ -160,7 +165,7 @@ impl Run {
         if self.rng.f64() < self.plan.reset {
             self.figures.resets += 1;
             self.close_sender();
-            self.plan.link.session = self.rng.u64(..);
+            self.plan.link.session = self.other_session();
             if self.rng.bool() {
                 // The machine itself started anew.
                 self.now = self.rng.u64(0..10 * SECOND);
@@ -176,6 +181,25 @@ impl Run {
         }
         if self.rng.f64() < self.plan.resync {
             self.encoder.resync();
+        }
+    }
+
+    /// A number for a new sender; perhaps one whose frames look like the last one's: a head has
+    /// less room than a session's number.
+    fn other_session(&mut self) -> u64 {
+        let head = |session| {
+            let mut out = Vec::new();
+            let options = LinkOptions { session, mixed: false, ..self.plan.link.clone() };
+            Encoder::new(options).due(0, &mut out);
+            [out[1], out[2]]
+        };
+        let now = head(self.plan.link.session);
+        let mut tries = 0..10_000;
+        loop {
+            let session = self.rng.u64(..);
+            if !self.plan.alike || tries.next().is_none() || head(session) == now {
+                return session;
+            }
         }
     }
 
