@@ -7,7 +7,9 @@
 //! out at a port that nobody has open is gone, as on a real line.
 
 mod bucket;
+mod ear;
 mod faults;
+pub mod measure;
 mod pty;
 mod run;
 
@@ -18,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use bucket::Bucket;
+pub use ear::{Ear, Heard};
 pub use faults::{Break, Done, Fault, Line, Rates, fault, mix};
 pub use pty::{Moved, Pty, open};
 
