@@ -8,6 +8,7 @@ pub mod growing;
 pub mod kernel;
 pub mod program;
 pub mod records;
+pub mod terminal;
 pub mod timer;
 pub mod tracefs;
 
