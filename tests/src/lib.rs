@@ -10,6 +10,7 @@ pub mod link;
 pub mod program;
 pub mod recording;
 pub mod records;
+pub mod terminal;
 pub mod timer;
 pub mod tracefs;
 pub mod wire;
