@@ -191,7 +191,7 @@ impl Layout {
             columns.push(Column {
                 fields: plain[at..end].to_vec(),
                 words: words.map(|domain| Words { domain, link: None }),
-                current: current(&fields[at..end]),
+                current: current(&fields[at..end], words.is_some()),
             });
             at = end;
         }
@@ -217,9 +217,9 @@ fn opaque() -> Column {
 }
 
 /// What the kernel's records tell of who is on the CPU: each says it, and a switch says who comes.
-fn current(fields: &[Field]) -> Option<Current> {
+fn current(fields: &[Field], words: bool) -> Option<Current> {
     if fields[0].name == "common_pid" && fields[0].ty.fixed_size() == Some(4) {
-        return Some(Current::Is);
+        return (!words).then_some(Current::Is);
     }
     let mut at = 0;
     for field in fields {
