@@ -8,22 +8,21 @@ use std::sync::Arc;
 
 use self::frame::{Decoding, Frame, Key};
 use self::stream::{Held, Stream};
+use super::bounds::{CLASS_BYTES, LONGEST_BODY, LONGEST_NAME, MOST_CLASSES, MOST_STREAMS};
 use super::layout;
 use super::split::{Pieces, Split};
 use super::wire::{self, Epoch, Kind, read_number, read_small, read_text};
 use super::{Health, LinkStream, Receive, Session, Totals};
 
-/// Streams of a session.
-const MOST_STREAMS: u32 = 4096;
-/// Event classes of a session.
-const MOST_CLASSES: u32 = 4096;
-/// Bytes of their descriptions.
-const CLASS_BYTES: usize = 256 << 10;
 /// Bytes of frames that wait for an announcement.
 const HELD_BYTES: usize = 1 << 20;
-/// A body that came in pieces is not longer than this.
-const LONGEST_BODY: usize = (128 << 10) + 256;
-/// A frame waits for an announcement as long as those are apart, and this much longer (ns).
+/// What a frame that waits costs beside its bytes.
+const HELD_FRAME: usize = 64;
+/// A frame that waits is read again as often as this when something that it lacks comes, and
+/// once more when its time is up.
+const MOST_READS: u8 = 64;
+/// A frame waits for an announcement for this long (ns), or until all that is in use must have
+/// been announced since something was missed.
 const PATIENCE: u64 = 3_000_000_000;
 
 /// Finds frames and text in what comes from a line. Whatever that is, it neither panics nor
@@ -251,7 +250,8 @@ impl Link {
             n => Some(u32::try_from(n - 1).ok()?),
         };
         let id = read_small(&mut rest)?;
-        let channel = std::str::from_utf8(read_text(&mut rest)?).ok()?.to_owned();
+        let channel = read_text(&mut rest).filter(|c| c.len() <= LONGEST_NAME)?;
+        let channel = std::str::from_utf8(channel).ok()?.to_owned();
         let who = LinkStream { channel, id, cpu };
         let stream = self.stream_at(number);
         match &stream.who {
@@ -275,12 +275,12 @@ impl Link {
     fn class(&mut self, rest: &mut &[u8], to: &mut impl Receive) -> Option<()> {
         let number = read_small(rest).filter(|n| *n < MOST_CLASSES)?;
         let size = rest.len();
-        if self.class_bytes + size > CLASS_BYTES {
-            return None;
-        }
         let layout = layout::read(rest)?;
         if let Some(known) = self.decoding.layout(number) {
             return (**known == layout).then_some(());
+        }
+        if self.class_bytes + size > CLASS_BYTES {
+            return None;
         }
         self.class_bytes += size;
         to.class(number, &layout.class);

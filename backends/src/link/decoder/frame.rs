@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::Totals;
+use super::super::bounds::{ALL_WORDS, LONGEST_PAYLOAD, LONGEST_WORD};
 use super::super::coder::Reader;
 use super::super::column::Word;
-use super::super::layout::{LONGEST_PAYLOAD, Layout};
+use super::super::layout::Layout;
 use super::super::model::{Before, Dictionary, FrameModel, MOST_BYTES, MOST_RECORDS};
 use super::super::wire::{self, Kind, read_number, read_small, unzigzag};
 
@@ -71,7 +72,6 @@ pub(super) struct Decoding {
 #[derive(Default)]
 struct Words {
     known: HashMap<(u32, u32), Box<[u8]>>,
-    bytes: usize,
     news: Vec<Key>,
     missing: Option<Key>,
     strange: bool,
@@ -192,8 +192,7 @@ impl Dictionary for Words {
     fn define(&mut self, domain: u32, id: u32, bytes: &[u8]) {
         if let Some(known) = self.known.get(&(domain, id)) {
             self.strange |= **known != *bytes;
-        } else if self.known.len() < MOST_WORDS && self.bytes + bytes.len() <= WORD_BYTES {
-            self.bytes += bytes.len();
+        } else if self.known.len() < ALL_WORDS && bytes.len() <= LONGEST_WORD {
             self.known.insert((domain, id), bytes.into());
             self.news.push(Key::Word(domain, id));
         }
