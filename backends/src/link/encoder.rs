@@ -15,11 +15,11 @@ use super::coder::Writer;
 use super::column::Word;
 use super::layout::{self, Layout, MOST_DOMAINS};
 use super::model::{Before, Dictionary, FrameModel, MOST_BYTES, MOST_RECORDS};
-use super::wire::{self, Epoch, Kind, number, text, zigzag};
+use super::wire::{self, Epoch, HELLO_EVERY, Kind, number, text, zigzag};
 use super::{LinkOptions, LinkRecord, LinkStream, Totals};
 
-/// How often a sender says who it is (ns).
-const HELLO_EVERY: u64 = 2_000_000_000;
+/// Who the sender is is said this often in each generation, and the last totals at the latest.
+const LAST_HELLOS: u8 = 3;
 /// What is new is announced once more after this (ns): a frame may have been lost.
 const ONCE_MORE: u64 = 1_000_000_000;
 /// Bytes of the coded part of a body that goes over the line in pieces.
@@ -34,6 +34,8 @@ pub struct Encoder {
     /// The latest `now`.
     now: u64,
     hello_at: u64,
+    /// How often that was said in this generation, at most 3.
+    hellos: u8,
     /// Nothing was sent yet in this session.
     fresh: bool,
     /// Nothing was sent yet through this opening: what is on the line is not ours.
@@ -98,6 +100,12 @@ impl Announced {
         };
         now.saturating_sub(self.at) >= wait
     }
+    /// What was announced once is due.
+    fn hurry(&mut self, now: u64) {
+        if self.times == 1 {
+            self.at = now.saturating_sub(ONCE_MORE);
+        }
+    }
     fn done(&mut self, now: u64) {
         *self = Self { at: now, times: self.times.saturating_add(1).min(2) };
     }
@@ -122,6 +130,7 @@ impl Encoder {
             start: None,
             now: 0,
             hello_at: 0,
+            hellos: 0,
             fresh: true,
             opening: true,
             streams: Vec::new(),
@@ -158,6 +167,7 @@ impl Encoder {
     pub fn reopened(&mut self) {
         self.epoch.generation = self.epoch.generation.wrapping_add(1);
         self.words.forget();
+        self.hellos = 0;
         self.opening = true;
         self.resync();
     }
@@ -177,6 +187,7 @@ impl Encoder {
             return;
         }
         self.hello_at = now.saturating_add(HELLO_EVERY);
+        self.hellos = (self.hellos + 1).min(LAST_HELLOS);
         let start = self.start(now);
         let tick = self.options.tick;
         let mut body = self.begin(Kind::Hello);
@@ -292,6 +303,13 @@ impl Encoder {
             return;
         }
         let now = self.now;
+        if last {
+            // There is no other time to mend what was lost of these.
+            if self.hellos < LAST_HELLOS {
+                self.hello_at = 0;
+            }
+            self.streams[stream as usize].announced.hurry(now);
+        }
         self.due(now, out);
         self.announce(stream, now, &[], out);
         let state = &self.streams[stream as usize];
