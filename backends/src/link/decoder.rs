@@ -55,6 +55,7 @@ impl Decoder {
     pub fn reopened(&mut self, to: &mut impl Receive) {
         self.with(to, |split, health, both| split.cut(health, both));
         self.link.assembly = None;
+        self.link.missed();
     }
 
     /// There will be no more: frames that still wait are given up, and told as missing.
@@ -101,6 +102,9 @@ impl<R: Receive> Pieces for Both<'_, R> {
     fn text(&mut self, bytes: &[u8]) {
         self.to.text(bytes);
     }
+    fn damage(&mut self) {
+        self.link.missed();
+    }
 }
 
 /// What a receiver knows of its sender.
@@ -118,6 +122,8 @@ struct Link {
     held_bytes: usize,
     /// The sender's time, as far as it is known (ticks).
     clock: u64,
+    /// All that is in use will have been announced since something was last missed (ticks).
+    complete: u64,
     strange: u64,
     generations: u64,
     given_up: u64,
@@ -175,11 +181,11 @@ impl Link {
     }
 
     fn wait(&mut self, body: Vec<u8>) {
-        self.held_bytes += body.len();
+        self.held_bytes += body.len() + HELD_FRAME;
         self.waiting.push_back(body);
         while self.held_bytes > HELD_BYTES {
             let Some(first) = self.waiting.pop_front() else { break };
-            self.held_bytes -= first.len();
+            self.held_bytes -= first.len() + HELD_FRAME;
             self.given_up += 1;
         }
     }
@@ -208,14 +214,39 @@ impl Link {
         self.clock = self.clock.max(hello.elapsed);
         if news {
             to.session(&hello.session);
-            for body in std::mem::take(&mut self.waiting) {
-                self.held_bytes -= body.len();
-                if let Some((kind, _, rest)) = wire::read_head(&body) {
-                    self.process(kind, rest, &body, true, to);
-                }
+            self.complete = self.began().saturating_add(hello.announce_every / hello.session.tick);
+        }
+        self.go_on(to);
+        self.give_up_old(to);
+    }
+
+    /// When the first of the frames that wait for a HELLO came, which is said that often (ticks).
+    fn began(&self) -> u64 {
+        let Some(hello) = self.session else { return self.clock };
+        let first = self.waiting.iter().find_map(|body| {
+            let (kind, _, mut rest) = wire::read_head(body)?;
+            read_small(&mut rest).filter(|_| kind == Kind::Data)?;
+            u64::try_from(wire::unzigzag(read_number(&mut rest)?)).ok()
+        });
+        let earliest = self.clock.saturating_sub(wire::HELLO_EVERY / hello.session.tick);
+        first.map_or(self.clock, |first| first.clamp(earliest, self.clock))
+    }
+
+    /// Frames that waited for a HELLO.
+    fn go_on(&mut self, to: &mut impl Receive) {
+        for body in std::mem::take(&mut self.waiting) {
+            self.held_bytes -= body.len() + HELD_FRAME;
+            if let Some((kind, _, rest)) = wire::read_head(&body) {
+                self.process(kind, rest, &body, true, to);
             }
         }
-        self.give_up_old(to);
+    }
+
+    /// Something did not arrive: an announcement, perhaps.
+    fn missed(&mut self) {
+        let Some(hello) = self.session else { return };
+        let wait = hello.announce_every.saturating_add(PATIENCE) / hello.session.tick;
+        self.complete = self.complete.max(self.clock.saturating_add(wait));
     }
 
     /// A frame of the epoch that we are in. `confirmed`: a HELLO came behind it.
@@ -297,11 +328,13 @@ impl Link {
             self.assembly = Some(Assembly { number, total, body: Vec::new() });
         }
         // A piece whose beginning was lost says nothing: what is missing shows later.
-        let Some(assembly) = &mut self.assembly else { return Some(()) };
-        if (assembly.number, assembly.total, assembly.body.len()) != (number, total, at) {
+        let expected = self.assembly.as_ref().map(|a| (a.number, a.total, a.body.len()));
+        if expected != Some((number, total, at)) {
             self.assembly = None;
+            self.missed();
             return Some(());
         }
+        let assembly = self.assembly.as_mut()?;
         assembly.body.extend_from_slice(rest);
         if assembly.body.len() < total {
             return Some(());
@@ -339,14 +372,21 @@ impl Link {
             self.wait(body.to_vec());
             return Some(());
         }
+        let missed = stream.arrived > 0 && frame.sent > stream.arrived;
         stream.arrived = frame.sent + frame.count;
+        if missed {
+            self.missed();
+        }
+        let stream = &mut self.streams[number as usize];
         let unknown = stream.who.is_none().then_some(Key::Stream(number));
         let missing = unknown.or(frame.missing);
         if missing.is_none() && stream.held.is_empty() {
             self.deliver(number, &frame, start, to);
         } else {
-            stream.held.push_back(Held { body: body.to_vec(), missing, since: clock });
-            self.held_bytes += body.len();
+            let patience = PATIENCE / self.session?.session.tick;
+            let until = clock.saturating_add(patience).max(self.complete);
+            stream.held.push_back(Held { body: body.to_vec(), missing, until, reads: 0 });
+            self.held_bytes += body.len() + HELD_FRAME;
             if let Some(key) = missing {
                 self.decoding.wants(key);
             }
@@ -369,12 +409,19 @@ impl Link {
     /// Looks again at frames that waited for what has just been learned.
     fn resolve(&mut self, to: &mut impl Receive) {
         let mut any = false;
-        while let Some(key) = self.decoding.news() {
+        loop {
+            let news = self.decoding.news();
+            if news.is_empty() {
+                break;
+            }
             any = true;
             for number in 0..self.streams.len() {
                 for at in 0..self.streams[number].held.len() {
-                    let stream = &self.streams[number];
-                    if stream.held[at].missing == Some(key) {
+                    let stream = &mut self.streams[number];
+                    let held = &mut stream.held[at];
+                    let has_come = held.missing.is_some_and(|key| news.contains(&key));
+                    if has_come && held.reads < MOST_READS {
+                        held.reads += 1;
                         let unknown = stream.who.is_none().then_some(Key::Stream(number as u32));
                         let read = self.decoding.read_body(&stream.held[at].body);
                         let missing = unknown.or(read.and_then(|f| f.missing));
@@ -398,28 +445,26 @@ impl Link {
     /// Delivers a stream's first held frame, as far as it is understood.
     fn deliver_held(&mut self, number: usize, to: &mut impl Receive) {
         let Some(held) = self.streams[number].held.pop_front() else { return };
-        self.held_bytes -= held.body.len();
-        if held.missing.is_some() {
-            self.given_up += 1;
-        }
+        self.held_bytes -= held.body.len() + HELD_FRAME;
         let start = self.session.map_or(0, |h| h.start);
         match self.decoding.read_body(&held.body) {
             // Nobody knows whose records these are.
-            Some(_) if self.streams[number].who.is_none() => {}
-            Some(frame) => self.deliver(number as u32, &frame, start, to),
+            Some(_) if self.streams[number].who.is_none() => self.given_up += 1,
+            Some(frame) => {
+                self.given_up += u64::from(frame.missing.is_some());
+                self.deliver(number as u32, &frame, start, to);
+            }
             None => self.strange += 1,
         }
     }
 
     /// Frames that have waited for too long, or are too many.
     fn give_up_old(&mut self, to: &mut impl Receive) {
-        let Some(hello) = self.session else { return };
-        let patience = hello.announce_every.saturating_add(PATIENCE) / hello.session.tick;
         loop {
             let waiting = self.streams.iter().enumerate();
-            let waiting = waiting.filter_map(|(n, s)| Some((s.held.front()?.since, n)));
-            let Some((since, number)) = waiting.min() else { return };
-            if self.clock.saturating_sub(since) <= patience && self.held_bytes <= HELD_BYTES {
+            let waiting = waiting.filter_map(|(n, s)| Some((s.held.front()?.until, n)));
+            let Some((until, number)) = waiting.min() else { return };
+            if self.clock <= until && self.held_bytes <= HELD_BYTES {
                 return;
             }
             self.deliver_held(number, to);
@@ -440,7 +485,7 @@ impl Link {
     fn give_up_all(&mut self, to: &mut impl Receive) {
         self.give_up_streams(to);
         for body in std::mem::take(&mut self.waiting) {
-            self.held_bytes -= body.len();
+            self.held_bytes -= body.len() + HELD_FRAME;
             self.given_up += 1;
         }
     }

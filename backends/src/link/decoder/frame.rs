@@ -11,11 +11,6 @@ use super::super::layout::Layout;
 use super::super::model::{Before, Dictionary, FrameModel, MOST_BYTES, MOST_RECORDS};
 use super::super::wire::{self, Kind, read_number, read_small, unzigzag};
 
-/// Words of a session's dictionaries.
-const MOST_WORDS: usize = 16 << 10;
-/// Their bytes.
-const WORD_BYTES: usize = 1 << 20;
-
 /// Things that frames wait for.
 const MOST_WANTED: usize = 64 << 10;
 
@@ -113,14 +108,9 @@ impl Decoding {
         self.wanted.insert(key);
     }
 
-    /// The next thing that was learned and that a frame waits for.
-    pub(super) fn news(&mut self) -> Option<Key> {
-        while let Some(key) = self.words.news.pop() {
-            if self.wanted.remove(&key) {
-                return Some(key);
-            }
-        }
-        None
+    /// What was learned since it was last asked and a frame waits for.
+    pub(super) fn news(&mut self) -> HashSet<Key> {
+        self.words.news.drain(..).filter(|key| self.wanted.remove(key)).collect()
     }
 
     /// [`Decoding::read`] of a whole body.

@@ -9,8 +9,10 @@ use super::frame::{Decoding, Frame, Key};
 pub(super) struct Held {
     pub(super) body: Vec<u8>,
     pub(super) missing: Option<Key>,
-    /// The sender's time when it came (ticks).
-    pub(super) since: u64,
+    /// The sender's time when it is given up (ticks).
+    pub(super) until: u64,
+    /// How often it was read again.
+    pub(super) reads: u8,
 }
 
 /// A stream's books.
