@@ -114,6 +114,8 @@ struct Link {
     session: Option<Hello>,
     /// A HELLO of this epoch was seen; before, frames wait for it.
     sure: bool,
+    /// It was, until a frame's numbers went back: it was doubled, or is another session's.
+    doubt: bool,
     waiting: VecDeque<Vec<u8>>,
     streams: Vec<Stream>,
     class_bytes: usize,
@@ -196,7 +198,9 @@ impl Link {
         if epoch != self.epoch || (!same && self.sure) {
             self.begin(epoch, to);
         }
-        let news = !self.sure;
+        // A doubled frame is no new opening.
+        let doubled = std::mem::take(&mut self.doubt) && same;
+        let news = !self.sure && !doubled;
         self.sure = true;
         if same {
             self.generations += u64::from(news);
@@ -367,8 +371,9 @@ impl Link {
             if confirmed {
                 return None;
             }
-            // Numbers that go back are another session's, whose HELLO was lost.
+            // The frame was doubled, or is another session's, whose HELLO was lost.
             self.sure = false;
+            self.doubt = true;
             self.wait(body.to_vec());
             return Some(());
         }
@@ -483,6 +488,10 @@ impl Link {
     }
 
     fn give_up_all(&mut self, to: &mut impl Receive) {
+        if std::mem::take(&mut self.doubt) {
+            // No other session has said that these are its frames.
+            self.go_on(to);
+        }
         self.give_up_streams(to);
         for body in std::mem::take(&mut self.waiting) {
             self.held_bytes -= body.len() + HELD_FRAME;
