@@ -85,10 +85,8 @@ impl Split {
     fn end(&mut self, health: &mut Health, to: &mut impl Pieces) {
         if self.piece.is_empty() || self.lost {
             self.lost = false;
-
             return;
         }
-
         if wire::unframe(&self.piece, &mut self.body) {
             return self.frame(health, to);
         }
