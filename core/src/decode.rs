@@ -59,6 +59,16 @@ impl Classes {
         let parts = parts(&class);
         self.list.push((class, parts));
     }
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
     /// Whether these bytes are a payload of the class at this place, from the first to the last.
     /// What comes from elsewhere is asked before it is put among others, whose places depend on
     /// its size.

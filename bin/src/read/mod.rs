@@ -4,6 +4,7 @@
 //! into a buffer for each stream, so memory has a bound whatever the trace's length.
 
 mod csv;
+mod event;
 mod filter;
 mod follow;
 mod merge;
