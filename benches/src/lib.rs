@@ -1,5 +1,7 @@
 //! What the benchmarks share: a channel made by hand, rounds, medians.
 
+pub mod wire;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

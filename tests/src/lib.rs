@@ -7,6 +7,7 @@ pub mod fuzz;
 pub mod growing;
 pub mod kernel;
 pub mod program;
+pub mod recording;
 pub mod records;
 pub mod timer;
 pub mod tracefs;

@@ -1,11 +1,39 @@
 //! The receiver's half.
 
-use super::{Health, Receive};
+mod frame;
+mod stream;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use self::frame::{Decoding, Frame, Key};
+use self::stream::{Held, Stream};
+use super::layout;
+use super::split::{Pieces, Split};
+use super::wire::{self, Epoch, Kind, read_number, read_small, read_text};
+use super::{Health, LinkStream, Receive, Session, Totals};
+
+/// Streams of a session.
+const MOST_STREAMS: u32 = 4096;
+/// Event classes of a session.
+const MOST_CLASSES: u32 = 4096;
+/// Bytes of their descriptions.
+const CLASS_BYTES: usize = 256 << 10;
+/// Bytes of frames that wait for an announcement.
+const HELD_BYTES: usize = 1 << 20;
+/// A body that came in pieces is not longer than this.
+const LONGEST_BODY: usize = (128 << 10) + 256;
+/// A frame waits for an announcement as long as those are apart, and this much longer (ns).
+const PATIENCE: u64 = 3_000_000_000;
 
 /// Finds frames and text in what comes from a line. Whatever that is, it neither panics nor
-/// hangs, and its memory is bounded (about 2 MiB).
+/// hangs, and its memory is bounded (some MiB).
 #[derive(Default)]
-pub struct Decoder {}
+pub struct Decoder {
+    split: Split,
+    link: Link,
+    health: Health,
+}
 
 impl Decoder {
     /// Knows nothing yet.
@@ -13,29 +41,437 @@ impl Decoder {
     pub fn new() -> Self {
         Self::default()
     }
+
     /// Takes bytes, however they are cut.
     pub fn feed(&mut self, bytes: &[u8], to: &mut impl Receive) {
-        let _ = (bytes, to);
-        unimplemented!()
+        self.with(to, |split, health, both| split.feed(bytes, health, both));
     }
+
     /// Nothing has come for a while (100 ms or more): text that waits for its end is given.
     pub fn idle(&mut self, to: &mut impl Receive) {
-        let _ = to;
-        unimplemented!()
+        self.with(to, |split, health, both| split.idle(health, both));
     }
+
     /// The line was closed and opened again: what was begun will not be finished.
     pub fn reopened(&mut self, to: &mut impl Receive) {
-        let _ = to;
-        unimplemented!()
+        self.with(to, |split, health, both| split.cut(health, both));
+        self.link.assembly = None;
     }
+
     /// There will be no more: frames that still wait are given up, and told as missing.
     pub fn end(&mut self, to: &mut impl Receive) {
-        let _ = to;
-        unimplemented!()
+        self.reopened(to);
+        self.link.give_up_all(to);
+        self.tell();
     }
+
     /// What it has seen.
     #[must_use]
     pub fn health(&self) -> &Health {
-        unimplemented!()
+        &self.health
     }
+
+    fn with<R: Receive>(
+        &mut self,
+        to: &mut R,
+        what: impl FnOnce(&mut Split, &mut Health, &mut Both<'_, R>),
+    ) {
+        what(&mut self.split, &mut self.health, &mut Both { link: &mut self.link, to });
+        self.tell();
+    }
+
+    fn tell(&mut self) {
+        let link = &self.link;
+        self.health.strange = link.strange;
+        self.health.generations = link.generations;
+        self.health.given_up = link.given_up;
+        let held: usize = link.streams.iter().map(|s| s.held.len()).sum();
+        self.health.waiting = (held + link.waiting.len()) as u64;
+    }
+}
+
+struct Both<'a, R> {
+    link: &'a mut Link,
+    to: &'a mut R,
+}
+
+impl<R: Receive> Pieces for Both<'_, R> {
+    fn frame(&mut self, body: &[u8]) {
+        self.link.arrived(body, self.to);
+    }
+    fn text(&mut self, bytes: &[u8]) {
+        self.to.text(bytes);
+    }
+}
+
+/// What a receiver knows of its sender.
+#[derive(Default)]
+struct Link {
+    epoch: Epoch,
+    session: Option<Hello>,
+    /// A HELLO of this epoch was seen; before, frames wait for it.
+    sure: bool,
+    waiting: VecDeque<Vec<u8>>,
+    streams: Vec<Stream>,
+    class_bytes: usize,
+    decoding: Decoding,
+    assembly: Option<Assembly>,
+    held_bytes: usize,
+    /// The sender's time, as far as it is known (ticks).
+    clock: u64,
+    strange: u64,
+    generations: u64,
+    given_up: u64,
+}
+
+/// What a HELLO says.
+#[derive(Clone, Copy, Debug)]
+struct Hello {
+    session: Session,
+    start: u64,
+    /// Nothing was sent before it.
+    fresh: bool,
+    elapsed: u64,
+    announce_every: u64,
+}
+
+/// A body that comes in pieces.
+struct Assembly {
+    number: u64,
+    total: usize,
+    body: Vec<u8>,
+}
+
+impl Link {
+    /// A whole frame.
+    fn arrived(&mut self, body: &[u8], to: &mut impl Receive) {
+        let Some((kind, epoch, rest)) = wire::read_head(body) else {
+            self.strange += 1;
+            return;
+        };
+        if kind == Kind::Hello {
+            match hello(epoch, rest) {
+                Some(hello) => self.hello(epoch, hello, to),
+                None => self.strange += 1,
+            }
+            return;
+        }
+        if epoch != self.epoch {
+            self.begin(epoch, to);
+        }
+        if self.sure {
+            self.process(kind, rest, body, false, to);
+        } else {
+            self.wait(body.to_vec());
+        }
+    }
+
+    /// Another epoch: what the last one announced holds no longer.
+    fn begin(&mut self, epoch: Epoch, to: &mut impl Receive) {
+        self.give_up_all(to);
+        self.epoch = epoch;
+        self.sure = false;
+        self.assembly = None;
+        self.decoding.forget_words();
+    }
+
+    fn wait(&mut self, body: Vec<u8>) {
+        self.held_bytes += body.len();
+        self.waiting.push_back(body);
+        while self.held_bytes > HELD_BYTES {
+            let Some(first) = self.waiting.pop_front() else { break };
+            self.held_bytes -= first.len();
+            self.given_up += 1;
+        }
+    }
+
+    fn hello(&mut self, epoch: Epoch, hello: Hello, to: &mut impl Receive) {
+        let known = self.session.map(|h| h.session.id);
+        let same = known == Some(hello.session.id);
+        if epoch != self.epoch || (!same && self.sure) {
+            self.begin(epoch, to);
+        }
+        let news = !self.sure;
+        self.sure = true;
+        if same {
+            self.generations += u64::from(news);
+            let fresh = self.session.is_some_and(|h| h.fresh);
+            self.session = Some(Hello { fresh: fresh || hello.fresh, ..hello });
+        } else {
+            // Frames of the last session that still wait are of its streams.
+            self.give_up_streams(to);
+            self.streams.clear();
+            self.decoding.forget_all();
+            self.class_bytes = 0;
+            self.clock = 0;
+            self.session = Some(hello);
+        }
+        self.clock = self.clock.max(hello.elapsed);
+        if news {
+            to.session(&hello.session);
+            for body in std::mem::take(&mut self.waiting) {
+                self.held_bytes -= body.len();
+                if let Some((kind, _, rest)) = wire::read_head(&body) {
+                    self.process(kind, rest, &body, true, to);
+                }
+            }
+        }
+        self.give_up_old(to);
+    }
+
+    /// A frame of the epoch that we are in. `confirmed`: a HELLO came behind it.
+    fn process(
+        &mut self,
+        kind: Kind,
+        mut rest: &[u8],
+        body: &[u8],
+        confirmed: bool,
+        to: &mut impl Receive,
+    ) {
+        let good = match kind {
+            Kind::Hello => None,
+            Kind::Stream => self.stream(rest, to),
+            Kind::Class => self.class(&mut rest, to),
+            Kind::Data | Kind::Totals => self.records(kind, rest, body, confirmed, to),
+            Kind::Piece => self.piece(rest, confirmed, to),
+            Kind::Reply => {
+                to.reply(&String::from_utf8_lossy(rest));
+                Some(())
+            }
+        };
+        if good.is_none() {
+            self.strange += 1;
+        }
+    }
+
+    fn stream(&mut self, mut rest: &[u8], to: &mut impl Receive) -> Option<()> {
+        let number = read_small(&mut rest).filter(|n| *n < MOST_STREAMS)?;
+        let cpu = match read_number(&mut rest)? {
+            0 => None,
+            n => Some(u32::try_from(n - 1).ok()?),
+        };
+        let id = read_small(&mut rest)?;
+        let channel = std::str::from_utf8(read_text(&mut rest)?).ok()?.to_owned();
+        let who = LinkStream { channel, id, cpu };
+        let stream = self.stream_at(number);
+        match &stream.who {
+            Some(known) => return (*known == who).then_some(()),
+            None => stream.who = Some(who.clone()),
+        }
+        to.stream(number, &who);
+        self.decoding.learned(Key::Stream(number));
+        self.resolve(to);
+        Some(())
+    }
+
+    fn stream_at(&mut self, number: u32) -> &mut Stream {
+        let at = number as usize;
+        if self.streams.len() <= at {
+            self.streams.resize_with(at + 1, Stream::default);
+        }
+        &mut self.streams[at]
+    }
+
+    fn class(&mut self, rest: &mut &[u8], to: &mut impl Receive) -> Option<()> {
+        let number = read_small(rest).filter(|n| *n < MOST_CLASSES)?;
+        let size = rest.len();
+        if self.class_bytes + size > CLASS_BYTES {
+            return None;
+        }
+        let layout = layout::read(rest)?;
+        if let Some(known) = self.decoding.layout(number) {
+            return (**known == layout).then_some(());
+        }
+        self.class_bytes += size;
+        to.class(number, &layout.class);
+        self.decoding.learn_class(number, Arc::new(layout));
+        self.resolve(to);
+        Some(())
+    }
+
+    fn piece(&mut self, mut rest: &[u8], confirmed: bool, to: &mut impl Receive) -> Option<()> {
+        let number = read_number(&mut rest)?;
+        let total = usize::try_from(read_number(&mut rest)?).ok().filter(|t| *t <= LONGEST_BODY)?;
+        let at = usize::try_from(read_number(&mut rest)?).ok()?;
+        if at == 0 {
+            self.assembly = Some(Assembly { number, total, body: Vec::new() });
+        }
+        // A piece whose beginning was lost says nothing: what is missing shows later.
+        let Some(assembly) = &mut self.assembly else { return Some(()) };
+        if (assembly.number, assembly.total, assembly.body.len()) != (number, total, at) {
+            self.assembly = None;
+            return Some(());
+        }
+        assembly.body.extend_from_slice(rest);
+        if assembly.body.len() < total {
+            return Some(());
+        }
+        let whole = self.assembly.take()?.body;
+        let (kind, epoch, rest) = wire::read_head(&whole)?;
+        (whole.len() == total && epoch == self.epoch && kind != Kind::Piece).then_some(())?;
+        self.process(kind, rest, &whole, confirmed, to);
+        Some(())
+    }
+
+    /// Records, or a stream's totals: these come in their stream's order.
+    fn records(
+        &mut self,
+        kind: Kind,
+        rest: &[u8],
+        body: &[u8],
+        confirmed: bool,
+        to: &mut impl Receive,
+    ) -> Option<()> {
+        let number = read_small(&mut &rest[..]).filter(|n| *n < MOST_STREAMS)?;
+        let start = self.session?.start;
+        let frame = self.decoding.read(kind, rest)?;
+        if let Some(ticks) = frame.base {
+            self.clock = self.clock.max(u64::try_from(ticks).unwrap_or(0));
+        }
+        let clock = self.clock;
+        let stream = self.stream_at(number);
+        if frame.sent < stream.arrived {
+            if confirmed {
+                return None;
+            }
+            // Numbers that go back are another session's, whose HELLO was lost.
+            self.sure = false;
+            self.wait(body.to_vec());
+            return Some(());
+        }
+        stream.arrived = frame.sent + frame.count;
+        let unknown = stream.who.is_none().then_some(Key::Stream(number));
+        let missing = unknown.or(frame.missing);
+        if missing.is_none() && stream.held.is_empty() {
+            self.deliver(number, &frame, start, to);
+        } else {
+            stream.held.push_back(Held { body: body.to_vec(), missing, since: clock });
+            self.held_bytes += body.len();
+            if let Some(key) = missing {
+                self.decoding.wants(key);
+            }
+        }
+        self.resolve(to);
+        self.give_up_old(to);
+        Some(())
+    }
+
+    /// What the decoding has just read, to who waits for it.
+    fn deliver(&mut self, number: u32, frame: &Frame, start: u64, to: &mut impl Receive) {
+        let from_the_start = self.session.is_some_and(|h| h.fresh);
+        let tick = self.session.map_or(1, |h| h.session.tick);
+        let stream = &mut self.streams[number as usize];
+        if !stream.deliver(number, frame, &self.decoding, (start, tick, from_the_start), to) {
+            self.strange += 1;
+        }
+    }
+
+    /// Looks again at frames that waited for what has just been learned.
+    fn resolve(&mut self, to: &mut impl Receive) {
+        let mut any = false;
+        while let Some(key) = self.decoding.news() {
+            any = true;
+            for number in 0..self.streams.len() {
+                for at in 0..self.streams[number].held.len() {
+                    let stream = &self.streams[number];
+                    if stream.held[at].missing == Some(key) {
+                        let unknown = stream.who.is_none().then_some(Key::Stream(number as u32));
+                        let read = self.decoding.read_body(&stream.held[at].body);
+                        let missing = unknown.or(read.and_then(|f| f.missing));
+                        self.streams[number].held[at].missing = missing;
+                        if let Some(key) = missing {
+                            self.decoding.wants(key);
+                        }
+                    }
+                }
+            }
+        }
+        if any {
+            for number in 0..self.streams.len() {
+                while self.streams[number].held.front().is_some_and(|h| h.missing.is_none()) {
+                    self.deliver_held(number, to);
+                }
+            }
+        }
+    }
+
+    /// Delivers a stream's first held frame, as far as it is understood.
+    fn deliver_held(&mut self, number: usize, to: &mut impl Receive) {
+        let Some(held) = self.streams[number].held.pop_front() else { return };
+        self.held_bytes -= held.body.len();
+        if held.missing.is_some() {
+            self.given_up += 1;
+        }
+        let start = self.session.map_or(0, |h| h.start);
+        match self.decoding.read_body(&held.body) {
+            // Nobody knows whose records these are.
+            Some(_) if self.streams[number].who.is_none() => {}
+            Some(frame) => self.deliver(number as u32, &frame, start, to),
+            None => self.strange += 1,
+        }
+    }
+
+    /// Frames that have waited for too long, or are too many.
+    fn give_up_old(&mut self, to: &mut impl Receive) {
+        let Some(hello) = self.session else { return };
+        let patience = hello.announce_every.saturating_add(PATIENCE) / hello.session.tick;
+        loop {
+            let waiting = self.streams.iter().enumerate();
+            let waiting = waiting.filter_map(|(n, s)| Some((s.held.front()?.since, n)));
+            let Some((since, number)) = waiting.min() else { return };
+            if self.clock.saturating_sub(since) <= patience && self.held_bytes <= HELD_BYTES {
+                return;
+            }
+            self.deliver_held(number, to);
+            while self.streams[number].held.front().is_some_and(|h| h.missing.is_none()) {
+                self.deliver_held(number, to);
+            }
+        }
+    }
+
+    fn give_up_streams(&mut self, to: &mut impl Receive) {
+        for number in 0..self.streams.len() {
+            while !self.streams[number].held.is_empty() {
+                self.deliver_held(number, to);
+            }
+        }
+    }
+
+    fn give_up_all(&mut self, to: &mut impl Receive) {
+        self.give_up_streams(to);
+        for body in std::mem::take(&mut self.waiting) {
+            self.held_bytes -= body.len();
+            self.given_up += 1;
+        }
+    }
+}
+
+fn hello(epoch: Epoch, mut rest: &[u8]) -> Option<Hello> {
+    let (&[fresh, id @ ..], after) = rest.split_first_chunk::<9>()?;
+    rest = after;
+    let tick = read_number(&mut rest).filter(|t| (1..=1_000_000).contains(t))?;
+    let clock_offset = read_number(&mut rest)?;
+    let baud = read_small(&mut rest)?;
+    let id = u64::from_le_bytes(id);
+    Some(Hello {
+        session: Session { id, generation: epoch.generation, tick, clock_offset, baud },
+        start: read_number(&mut rest)?,
+        fresh: fresh & 1 == 1,
+        elapsed: read_number(&mut rest)?,
+        announce_every: read_number(&mut rest)?,
+    })
+}
+
+/// Takes a stream's totals, less its number: what was sent, the numbers, whether they are the last.
+fn totals(rest: &mut &[u8]) -> Option<(u64, Totals, bool)> {
+    let (last, after) = rest.split_first()?;
+    *rest = after;
+    let sent = read_number(rest)?;
+    let totals = Totals {
+        produced: read_number(rest)?,
+        lost: read_number(rest)?,
+        overwritten: read_number(rest)?,
+        aborted: read_number(rest)?,
+    };
+    Some((sent, totals, last & 1 == 1))
 }

@@ -1,45 +1,196 @@
 //! The sender's half.
 
+use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
-use rbpipe_core::class::EventClass;
+use rbpipe_core::class::{EventClass, FieldType};
 
+use super::coder::Writer;
+use super::column::Word;
+use super::layout::{self, LONGEST_PAYLOAD, Layout, MOST_DOMAINS};
+use super::model::{Before, Dictionary, FrameModel, MOST_BYTES, MOST_RECORDS};
+use super::wire::{self, Epoch, Kind, number, text, zigzag};
 use super::{LinkOptions, LinkRecord, LinkStream, Totals};
 
+/// How often a sender says who it is (ns).
+const HELLO_EVERY: u64 = 2_000_000_000;
+/// What is new is announced once more after this (ns): a frame may have been lost.
+const ONCE_MORE: u64 = 1_000_000_000;
+/// Words of one dictionary; when it is full a new generation begins.
+const MOST_WORDS: usize = 4096;
+/// A longer text is not worth a place in the dictionary.
+const LONGEST_WORD: usize = 64;
+/// A body that goes over the line in pieces: a record of the longest payload, coded badly.
+const LONGEST_BODY: usize = 2 * LONGEST_PAYLOAD;
+
 /// Makes frames of records.
-pub struct Encoder {}
+pub struct Encoder {
+    options: LinkOptions,
+    epoch: Epoch,
+    /// Time on the link counts from here (ticks); known from the first `now`.
+    start: Option<u64>,
+    /// The latest `now`.
+    now: u64,
+    hello_at: u64,
+    /// Nothing was sent yet in this session.
+    fresh: bool,
+    streams: Vec<StreamState>,
+    classes: Vec<ClassState>,
+    domains: Vec<Vec<FieldType>>,
+    words: Vocabulary,
+    model: FrameModel,
+    coder: Writer,
+    pieces: u64,
+    body: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+struct StreamState {
+    who: LinkStream,
+    announced: Announced,
+    /// Its classes' numbers on the link, by their places.
+    classes: Vec<u32>,
+    sent: u64,
+    /// Records lost before one that was sent.
+    gone: u64,
+    /// Records lost since the last one that was sent, of those that were given to us.
+    too_big_since: u64,
+    too_big: u64,
+    typical: f32,
+}
+
+impl StreamState {
+    /// Takes a record that does not go over the line.
+    fn too_big(&mut self, record: &LinkRecord<'_>) -> usize {
+        self.too_big_since += 1 + record.lost_before;
+        self.too_big += 1;
+        1
+    }
+}
+
+struct ClassState {
+    layout: Arc<Layout>,
+    announced: Announced,
+}
+
+/// When something was announced.
+#[derive(Clone, Copy, Debug, Default)]
+struct Announced {
+    at: u64,
+    times: u8,
+}
+
+impl Announced {
+    /// Whether it is to be announced (again) before it is used at `now`.
+    fn is_due(self, now: u64, every: u64) -> bool {
+        let wait = match self.times {
+            0 => return true,
+            1 => ONCE_MORE.min(every),
+            _ => every,
+        };
+        now.saturating_sub(self.at) >= wait
+    }
+    fn done(&mut self, now: u64) {
+        *self = Self { at: now, times: self.times.saturating_add(1).min(2) };
+    }
+}
 
 impl Encoder {
     /// A link's beginning.
     #[must_use]
     pub fn new(options: LinkOptions) -> Self {
-        let _ = options;
-        unimplemented!()
+        let options = LinkOptions {
+            tick: options.tick.clamp(1, 1_000_000),
+            frame: options.frame.clamp(64, wire::LONGEST),
+            ..options
+        };
+        // Generations of two sessions are unlikely to be the same by chance.
+        let mixed = options.session.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let epoch = Epoch { tag: (mixed >> 62) as u8, generation: (mixed >> 54) as u8 };
+        Self {
+            words: Vocabulary { every: options.announce_every, ..Vocabulary::default() },
+            options,
+            epoch,
+            start: None,
+            now: 0,
+            hello_at: 0,
+            fresh: true,
+            streams: Vec::new(),
+            classes: Vec::new(),
+            domains: Vec::new(),
+            model: FrameModel::default(),
+            coder: Writer::default(),
+            pieces: 0,
+            body: Vec::new(),
+            scratch: Vec::new(),
+        }
     }
+
     /// A new stream; gives its number.
     pub fn stream(&mut self, stream: LinkStream) -> u32 {
-        let _ = stream;
-        unimplemented!()
+        self.streams.push(StreamState {
+            who: stream,
+            announced: Announced::default(),
+            classes: Vec::new(),
+            sent: 0,
+            gone: 0,
+            too_big_since: 0,
+            too_big: 0,
+            typical: 16.0,
+        });
+        self.streams.len() as u32 - 1
     }
+
     /// The port was opened again: a new generation, everything is announced anew.
     pub fn reopened(&mut self) {
-        unimplemented!()
+        self.epoch.generation = self.epoch.generation.wrapping_add(1);
+        self.words.forget();
+        self.resync();
     }
+
     /// Everything is announced again before it is next used, and who the sender is at once.
     pub fn resync(&mut self) {
-        unimplemented!()
+        self.hello_at = 0;
+        self.streams.iter_mut().for_each(|s| s.announced = Announced::default());
+        self.classes.iter_mut().for_each(|c| c.announced = Announced::default());
+        self.words.announce_all();
     }
+
     /// What is due at `now` (CLOCK_MONOTONIC, ns) whatever is sent: who the sender is, every 2 s.
     pub fn due(&mut self, now: u64, out: &mut Vec<u8>) {
-        let _ = (now, out);
-        unimplemented!()
+        self.now = self.now.max(now);
+        if now < self.hello_at {
+            return;
+        }
+        self.hello_at = now.saturating_add(HELLO_EVERY);
+        let start = self.start(now);
+        let tick = self.options.tick;
+        let mut body = self.begin(Kind::Hello);
+        body.push(u8::from(self.fresh));
+        body.extend(self.options.session.to_le_bytes());
+        for value in [
+            tick,
+            self.options.clock_offset,
+            self.options.baud.into(),
+            start,
+            (now / tick).saturating_sub(start),
+            self.options.announce_every,
+        ] {
+            number(value, &mut body);
+        }
+        self.put(body, out);
     }
+
     /// One frame with as many of these records of one stream as fit, in their order, and before
     /// it what has to be announced for it; appended to `out`. Gives how many were taken: at least
     /// one, where there is one. `classes`: by their places; it only grows.
     ///
     /// A record that no frame holds goes out in several; one of more than 64 KiB does not, and is
     /// counted: it is taken and told as lost (see [`Encoder::too_big`]).
+    ///
+    /// # Panics
+    /// Where the stream is none of ours, or a record's class has no place in `classes`.
     pub fn frame(
         &mut self,
         stream: u32,
@@ -48,31 +199,373 @@ impl Encoder {
         records: &[LinkRecord<'_>],
         out: &mut Vec<u8>,
     ) -> usize {
-        let _ = (stream, now, classes, records, out);
-        unimplemented!()
+        self.know(stream, classes);
+        let Some(first) = records.first() else { return 0 };
+        let state = &self.streams[stream as usize];
+        let layout = |class: usize| &self.classes[state.classes[class] as usize].layout;
+        if !layout(first.class).fits(first.payload) {
+            return self.streams[stream as usize].too_big(first);
+        }
+        self.due(now, out);
+        if self.words.is_full() {
+            self.reopened();
+            self.due(now, out);
+        }
+        let start = self.start(now);
+        let tick = self.options.tick;
+        let lost = first.lost_before + self.streams[stream as usize].too_big_since;
+        let mut header = self.begin(Kind::Data);
+        let state = &self.streams[stream as usize];
+        number(stream.into(), &mut header);
+        number(zigzag((first.time / tick).wrapping_sub(start) as i64), &mut header);
+        number(state.sent, &mut header);
+        number(state.gone + lost, &mut header);
+        let room = wire::room(self.options.frame);
+        // The count takes at most two bytes: there are at most 4096.
+        let mut taken = self.code(stream, now, records, room.saturating_sub(header.len() + 2));
+        if taken == 0 {
+            taken = self.code(stream, now, &records[..1], LONGEST_BODY);
+        }
+        if taken == 0 {
+            self.body = header;
+            return self.streams[stream as usize].too_big(first);
+        }
+        self.coder.finish();
+        number(taken as u64, &mut header);
+        header.extend_from_slice(&self.coder.out);
+        self.announce(stream, now, &records[..taken], out);
+        let long = header.len() > room;
+        self.put(header, out);
+        self.fresh = false;
+        let state = &mut self.streams[stream as usize];
+        state.sent += taken as u64;
+        state.too_big_since = 0;
+        state.gone += lost + records[1..taken].iter().map(|r| r.lost_before).sum::<u64>();
+        if taken < records.len() || long {
+            state.typical += (taken as f32 - state.typical) / 8.0;
+        }
+        taken
     }
+
     /// Records of this stream that were too big for the link, so far.
+    ///
+    /// # Panics
+    /// Where the stream is none of ours.
     #[must_use]
     pub fn too_big(&self, stream: u32) -> u64 {
-        let _ = stream;
-        unimplemented!()
+        self.streams[stream as usize].too_big
     }
+
+    /// Records of this stream that were put in frames, so far.
+    ///
+    /// # Panics
+    /// Where the stream is none of ours.
+    #[must_use]
+    pub fn sent(&self, stream: u32) -> u64 {
+        self.streams[stream as usize].sent
+    }
+
     /// What became of a stream's records so far; `last`: there will be no more. To be sent once a
-    /// second for each stream with something new, and at the end.
+    /// second for each stream with something new, and at the end. Records that were too big are
+    /// added to the lost ones here.
+    ///
+    /// # Panics
+    /// Where the stream is none of ours.
     pub fn totals(&mut self, stream: u32, totals: &Totals, last: bool, out: &mut Vec<u8>) {
-        let _ = (stream, totals, last, out);
-        unimplemented!()
+        let now = self.now;
+        self.due(now, out);
+        self.announce(stream, now, &[], out);
+        let state = &self.streams[stream as usize];
+        let (sent, lost) = (state.sent, totals.lost + state.too_big);
+        let mut body = self.begin(Kind::Totals);
+        number(stream.into(), &mut body);
+        body.push(u8::from(last));
+        for value in [sent, totals.produced, lost, totals.overwritten, totals.aborted] {
+            number(value, &mut body);
+        }
+        self.put(body, out);
     }
+
     /// Answers a line of the other side.
     pub fn reply(&mut self, line: &str, out: &mut Vec<u8>) {
-        let _ = (line, out);
-        unimplemented!()
+        let mut body = self.begin(Kind::Reply);
+        let room = wire::room(self.options.frame) - body.len();
+        let end = (0..=room.min(line.len())).rev().find(|n| line.is_char_boundary(*n));
+        body.extend_from_slice(&line.as_bytes()[..end.unwrap_or(0)]);
+        self.put(body, out);
     }
+
     /// How many records a frame of this stream holds, as far as can be told: a mean of the last
     /// ones; at first a guess.
+    ///
+    /// # Panics
+    /// Where the stream is none of ours.
     #[must_use]
     pub fn typical(&self, stream: u32) -> usize {
-        let _ = stream;
-        unimplemented!()
+        (self.streams[stream as usize].typical.round() as usize).max(1)
+    }
+
+    fn start(&mut self, now: u64) -> u64 {
+        *self.start.get_or_insert(now / self.options.tick)
+    }
+
+    /// A body's beginning, in the memory that is kept for it.
+    fn begin(&mut self, kind: Kind) -> Vec<u8> {
+        let mut body = mem::take(&mut self.body);
+        body.clear();
+        wire::head(kind, self.epoch, &mut body);
+        body
+    }
+
+    /// A body as a frame, or as several; keeps its memory.
+    fn put(&mut self, body: Vec<u8>, out: &mut Vec<u8>) {
+        let room = wire::room(self.options.frame);
+        if body.len() <= room {
+            wire::frame(&body, self.options.mixed, out);
+        } else {
+            let mut at = 0;
+            let mut piece = Vec::new();
+            while at < body.len() {
+                piece.clear();
+                wire::head(Kind::Piece, self.epoch, &mut piece);
+                for value in [self.pieces, body.len() as u64, at as u64] {
+                    number(value, &mut piece);
+                }
+                let end = body.len().min(at + room - piece.len());
+                piece.extend_from_slice(&body[at..end]);
+                wire::frame(&piece, self.options.mixed, out);
+                at = end;
+            }
+            self.pieces += 1;
+        }
+        self.body = body;
+    }
+
+    /// Numbers for the classes of a stream's channel.
+    fn know(&mut self, stream: u32, classes: &[Arc<EventClass>]) {
+        let state = &mut self.streams[stream as usize];
+        for class in classes.iter().skip(state.classes.len()) {
+            let known = self
+                .classes
+                .iter()
+                .position(|c| Arc::ptr_eq(&c.layout.class, class) || c.layout.class == *class);
+            let number = known.unwrap_or_else(|| {
+                let domains = &mut self.domains;
+                let layout = Layout::choose(class, |types| {
+                    let known = domains.iter().position(|d| d == types);
+                    let number = known.unwrap_or(domains.len());
+                    if known.is_none() {
+                        if domains.len() == MOST_DOMAINS as usize {
+                            return None;
+                        }
+                        domains.push(types.to_vec());
+                    }
+                    Some(number as u32)
+                });
+                let announced = Announced::default();
+                self.classes.push(ClassState { layout: Arc::new(layout), announced });
+                self.classes.len() - 1
+            });
+            state.classes.push(number as u32);
+        }
+    }
+
+    /// Codes records until `room` bytes are full; gives how many.
+    fn code(&mut self, stream: u32, now: u64, records: &[LinkRecord<'_>], room: usize) -> usize {
+        let numbers = &self.streams[stream as usize].classes;
+        self.model.reset();
+        self.coder.reset();
+        self.words.begin(now);
+        let tick = self.options.tick;
+        let mut last = records.first().map_or(0, |r| r.time / tick);
+        let mut bytes = 0;
+        for (at, record) in records.iter().enumerate() {
+            let class = numbers[record.class];
+            let layout = &self.classes[class as usize].layout;
+            bytes += record.payload.len();
+            let too_many = at == MOST_RECORDS || (at > 0 && bytes > MOST_BYTES);
+            let fits = at == 0 || layout.fits(record.payload);
+            if too_many || !fits || !self.model.has_place(class, layout) {
+                return at;
+            }
+            let (state, mark) = (self.coder.state(), self.words.mark());
+            let lost = if at == 0 { 0 } else { record.lost_before };
+            let ticks = (record.time / tick).max(last);
+            self.scratch.clear();
+            let coded = self.model.before(&mut self.coder, Before { lost, class }).and_then(|_| {
+                let what = (class, &**layout);
+                let since = ticks - last;
+                let (c, w, out) = (&mut self.coder, &mut self.words, &mut self.scratch);
+                self.model.record(c, w, what, since, record.payload, out)
+            });
+            if coded.is_err() || self.coder.len() > room {
+                self.coder.back_to(state);
+                self.words.back_to(mark);
+                return at;
+            }
+            last = ticks;
+        }
+        records.len()
+    }
+
+    /// Announces a stream and the classes of these records, where it is time.
+    fn announce(&mut self, stream: u32, now: u64, records: &[LinkRecord<'_>], out: &mut Vec<u8>) {
+        let every = self.options.announce_every;
+        // The frame's body waits in the memory that is kept for bodies; this one has its own.
+        if self.streams[stream as usize].announced.is_due(now, every) {
+            let mut body = Vec::new();
+            wire::head(Kind::Stream, self.epoch, &mut body);
+            let state = &mut self.streams[stream as usize];
+            state.announced.done(now);
+            number(stream.into(), &mut body);
+            number(state.who.cpu.map_or(0, |c| u64::from(c) + 1), &mut body);
+            number(state.who.id.into(), &mut body);
+            text(state.who.channel.as_bytes(), &mut body);
+            self.put(body, out);
+        }
+        let mut last = None;
+        for record in records {
+            if last == Some(record.class) {
+                continue;
+            }
+            last = Some(record.class);
+            let class = self.streams[stream as usize].classes[record.class];
+            let state = &mut self.classes[class as usize];
+            if !state.announced.is_due(now, every) {
+                continue;
+            }
+            state.announced.done(now);
+            let mut body = Vec::new();
+            wire::head(Kind::Class, self.epoch, &mut body);
+            number(class.into(), &mut body);
+            layout::write(&state.layout, &mut body);
+            self.put(body, out);
+        }
+    }
+}
+
+/// The sender's words.
+#[derive(Default)]
+struct Vocabulary {
+    every: u64,
+    domains: Vec<HashMap<Box<[u8]>, u32>>,
+    /// When each was last defined, by domain and number.
+    announced: Vec<Vec<Announced>>,
+    /// What was defined in this frame, and what was known of it before.
+    journal: Vec<(u32, u32, Announced)>,
+    /// Texts that were seen once, by their checksums.
+    seen: Vec<u32>,
+    /// What the last of them took the place of.
+    displaced: Vec<(usize, u32)>,
+    now: u64,
+    full: bool,
+}
+
+impl Vocabulary {
+    fn begin(&mut self, now: u64) {
+        self.now = now;
+        self.journal.clear();
+        self.displaced.clear();
+    }
+    fn mark(&self) -> (usize, usize) {
+        (self.journal.len(), self.displaced.len())
+    }
+    fn back_to(&mut self, (journal, displaced): (usize, usize)) {
+        for (domain, id, before) in self.journal.drain(journal..).rev() {
+            self.announced[domain as usize][id as usize] = before;
+        }
+        for (place, before) in self.displaced.drain(displaced..).rev() {
+            self.seen[place] = before;
+        }
+    }
+    fn is_full(&self) -> bool {
+        self.full
+    }
+    fn forget(&mut self) {
+        *self = Self { every: self.every, ..Self::default() };
+    }
+    fn announce_all(&mut self) {
+        self.announced.iter_mut().flatten().for_each(|a| *a = Announced::default());
+    }
+
+    /// Whether a text was seen before, as far as a small table can tell.
+    fn seen_before(&mut self, domain: u32, bytes: &[u8]) -> bool {
+        self.seen.resize(1024, 0);
+        let check = crc32c::crc32c_append(domain, bytes) | 1;
+        let place = check as usize / 2 % self.seen.len();
+        let before = self.seen[place];
+        self.seen[place] = check;
+        if before != check {
+            self.displaced.push((place, before));
+        }
+        before == check
+    }
+}
+
+impl Dictionary for Vocabulary {
+    fn word(&mut self, domain: u32, bytes: &[u8], alone: bool) -> (Word, bool) {
+        let at = domain as usize;
+        if self.domains.len() <= at {
+            self.domains.resize_with(at + 1, HashMap::new);
+            self.announced.resize_with(at + 1, Vec::new);
+        }
+        if let Some(id) = self.domains[at].get(bytes) {
+            let due = self.announced[at][*id as usize].is_due(self.now, self.every);
+            return (Word::Known(*id), due);
+        }
+        // A text that comes once is not worth a number; a task is.
+        let worthless = bytes.len() > LONGEST_WORD || (alone && !self.seen_before(domain, bytes));
+        if self.domains[at].len() == MOST_WORDS {
+            self.full = true;
+        }
+        if worthless || self.full {
+            return (Word::Spelt, false);
+        }
+        let id = self.announced[at].len() as u32;
+        self.domains[at].insert(bytes.into(), id);
+        self.announced[at].push(Announced::default());
+        (Word::Known(id), true)
+    }
+
+    fn define(&mut self, domain: u32, id: u32, _: &[u8]) {
+        let announced = &mut self.announced[domain as usize][id as usize];
+        self.journal.push((domain, id, *announced));
+        announced.done(self.now);
+    }
+
+    fn meaning(&mut self, _: u32, _: u32, _: &mut Vec<u8>) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_is_announced_twice_and_then_every_so_often() {
+        let mut it = Announced::default();
+        let (second, every) = (1_000_000_000, 10_000_000_000);
+        assert!(it.is_due(0, every));
+        it.done(0);
+        assert!(!it.is_due(second - 1, every) && it.is_due(second, every));
+        it.done(second);
+        assert!(!it.is_due(every + second - 1, every) && it.is_due(every + second, every));
+    }
+
+    #[test]
+    fn going_back_takes_definitions_back() {
+        let mut words = Vocabulary { every: 1 << 40, ..Vocabulary::default() };
+        words.begin(5);
+        assert_eq!(words.word(0, b"a", false), (Word::Known(0), true));
+        words.define(0, 0, b"a");
+        let mark = words.mark();
+        assert_eq!(words.word(0, b"b", false), (Word::Known(1), true));
+        words.define(0, 1, b"b");
+        words.back_to(mark);
+        assert_eq!(words.word(0, b"a", false), (Word::Known(0), false));
+        assert_eq!(words.word(0, b"b", false), (Word::Known(1), true));
+        assert_eq!(words.word(0, b"once", true), (Word::Spelt, false));
+        assert_eq!(words.word(0, b"once", true), (Word::Known(2), true));
     }
 }

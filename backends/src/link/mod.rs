@@ -4,8 +4,14 @@
 //! [`Encoder`], the receiver a [`Decoder`] that tells a [`Receive`] what it finds. What lies on
 //! the wire is in docs/link.md.
 
+mod coder;
+mod column;
 mod decoder;
 mod encoder;
+mod layout;
+mod model;
+mod split;
+mod wire;
 
 use std::sync::Arc;
 
@@ -63,7 +69,8 @@ pub struct LinkRecord<'a> {
 pub struct Totals {
     /// Offered to the stream: the sum of the others, once the stream has ended.
     pub produced: u64,
-    /// Lost in the ring: it was full, or they were too big.
+    /// Lost in the ring: it was full, or they were too big (for the link, too: the encoder adds
+    /// those).
     pub lost: u64,
     /// Overwritten, or given up for newer or more important ones.
     pub overwritten: u64,
@@ -106,6 +113,8 @@ pub struct Missing {
     pub ring: u64,
     /// Sent, and lost or damaged on the line.
     pub line: u64,
+    /// Lost or sent before this receiver heard of the sender for the first time.
+    pub before: u64,
 }
 
 /// Who is told what a decoder finds, in the order of the wire.
@@ -169,3 +178,6 @@ pub struct Health {
     /// Bytes since the last whole frame.
     pub since_frame: u64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,14 +40,20 @@ pub fn fixtures() -> PathBuf {
 fn read(path: &Path) -> Option<Vec<u8>> {
     let packed = PathBuf::from(format!("{}.zst", path.display()));
     match fs::File::open(&packed) {
-        Ok(file) => {
-            let mut bytes = Vec::new();
-            let decoder = ruzstd::decoding::StreamingDecoder::new(file);
-            decoder.expect("a zstd frame").read_to_end(&mut bytes).expect("it is whole");
-            Some(bytes)
-        }
+        Ok(file) => Some(unpack(file).unwrap_or_else(|e| panic!("{}: {e}", packed.display()))),
         Err(_) => fs::read(path).ok(),
     }
+}
+
+/// What zstd has packed.
+///
+/// # Errors
+/// It is not what zstd writes, or not whole.
+pub fn unpack(packed: impl Read) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let mut decoder = ruzstd::decoding::StreamingDecoder::new(packed).map_err(|e| e.to_string())?;
+    decoder.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    Ok(bytes)
 }
 
 fn names(dir: &Path) -> Vec<PathBuf> {

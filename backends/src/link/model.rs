@@ -1,0 +1,422 @@
+//! What a frame's records are coded with: one record after the other, each by what those before it
+//! in the same frame were. A frame begins with no knowledge, so each stands alone.
+
+use super::coder::Coder;
+use super::column::{Bytes, Number, Numbers, Word, Words};
+use super::layout::{Column, End, LONGEST_PAYLOAD, Layout, Plain};
+
+/// Records of one frame at most: what costs almost no bits must not go on for ever.
+pub(super) const MOST_RECORDS: usize = 4096;
+/// Bytes of their payloads at most, unless there is one alone.
+pub(super) const MOST_BYTES: usize = 128 << 10;
+/// Columns of a frame's classes at most.
+pub(super) const COLUMNS: usize = 512;
+
+/// Words and what they mean, on either side.
+pub(super) trait Dictionary {
+    /// The word for these bytes, and whether its meaning is to be sent with it. Only the sender is
+    /// asked.
+    fn word(&mut self, domain: u32, bytes: &[u8], alone: bool) -> (Word, bool);
+    /// A meaning goes over the line.
+    fn define(&mut self, domain: u32, id: u32, bytes: &[u8]);
+    /// Appends what a word means; `false`: that is not known (yet). Only the receiver asks.
+    fn meaning(&mut self, domain: u32, id: u32, out: &mut Vec<u8>) -> bool;
+}
+
+/// The models of one frame.
+#[derive(Debug, Default)]
+pub(super) struct FrameModel {
+    classes: Vec<Option<Box<ClassModel>>>,
+    /// Those in use in this frame.
+    used: Vec<u32>,
+    columns: usize,
+    /// Columns of all models that were made (a class counts as two more).
+    kept: usize,
+    /// Which class is the first.
+    first: Follow,
+    last: Option<u32>,
+    lost: Lost,
+}
+
+#[derive(Debug)]
+struct Follow(Words);
+
+impl Default for Follow {
+    fn default() -> Self {
+        Self(Words::new())
+    }
+}
+
+#[derive(Debug)]
+struct Lost(Number);
+
+impl Default for Lost {
+    fn default() -> Self {
+        Self(Number::new())
+    }
+}
+
+#[derive(Debug)]
+struct ClassModel {
+    /// Of this frame.
+    fresh: bool,
+    follow: Words,
+    times: [Number; 2],
+    was_short: bool,
+    columns: Vec<ColumnModel>,
+}
+
+#[derive(Debug)]
+struct ColumnModel {
+    words: Option<Box<Words>>,
+    last: Option<Word>,
+    fields: Vec<PlainModel>,
+}
+
+#[derive(Debug)]
+enum PlainModel {
+    Number(Box<Numbers>),
+    Bytes(Box<Bytes>),
+    Elements { count: Box<Numbers>, elements: Box<Numbers> },
+}
+
+/// A frame cannot be read: it contradicts itself, or goes beyond what a frame may hold.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Strange;
+
+/// What comes before a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Before {
+    /// Records lost before it.
+    pub(super) lost: u64,
+    /// Its class's number.
+    pub(super) class: u32,
+}
+
+impl FrameModel {
+    /// Forgets the frame.
+    pub(super) fn reset(&mut self) {
+        // Memory is kept for as much as a frame may use.
+        if self.kept > COLUMNS {
+            self.classes.clear();
+            self.kept = 0;
+        }
+        for class in self.used.drain(..) {
+            if let Some(Some(model)) = self.classes.get_mut(class as usize) {
+                model.fresh = false;
+            }
+        }
+        self.columns = 0;
+        self.first = Follow::default();
+        self.lost = Lost::default();
+        self.last = None;
+    }
+
+    /// Whether records of this class still have a place in this frame.
+    pub(super) fn has_place(&self, class: u32, layout: &Layout) -> bool {
+        let known = self.classes.get(class as usize).and_then(Option::as_ref);
+        known.is_some_and(|m| m.fresh) || self.columns + layout.columns.len() + 2 <= COLUMNS
+    }
+
+    /// What comes before a record: losses, its class.
+    pub(super) fn before<C: Coder>(
+        &mut self,
+        c: &mut C,
+        before: Before,
+    ) -> Result<Before, Strange> {
+        let link = self.last.map(|l| Word::Known(l + 1));
+        let follow = match self.last {
+            Some(last) => match &mut self.classes[last as usize] {
+                Some(model) => &mut model.follow,
+                None => return Err(Strange),
+            },
+            None => &mut self.first.0,
+        };
+        let mut lost = before.lost;
+        let class = Word::Known(before.class + 1);
+        let mut word = if C::WRITES && lost > 0 { Word::Known(0) } else { class };
+        (word, _) = follow.code(c, word, link);
+        if word == Word::Known(0) {
+            lost = self.lost.0.code(c, lost);
+            (word, _) = follow.code(c, class, link);
+        } else {
+            lost = 0;
+        }
+        match word {
+            Word::Known(class @ 1..=u32::MAX) => Ok(Before { lost, class: class - 1 }),
+            _ => Err(Strange),
+        }
+    }
+
+    /// A record: the ticks since the one before it, and its payload, which the receiver gets in
+    /// `out`. Gives the ticks, and whether all its words are known.
+    pub(super) fn record<C: Coder, D: Dictionary>(
+        &mut self,
+        c: &mut C,
+        dictionary: &mut D,
+        (class, layout): (u32, &Layout),
+        ticks: u64,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(u64, bool), Strange> {
+        if !self.has_place(class, layout) {
+            return Err(Strange);
+        }
+        let at = class as usize;
+        if self.classes.len() <= at {
+            self.classes.resize_with(at + 1, || None);
+        }
+        let model = self.classes[at].get_or_insert_with(|| {
+            self.kept += layout.columns.len() + 2;
+            Box::new(ClassModel::new(layout))
+        });
+        if !model.fresh {
+            model.reset(layout);
+            self.used.push(class);
+            self.columns += layout.columns.len() + 2;
+        }
+        self.last = Some(class);
+        let ticks = model.times[usize::from(model.was_short)].code(c, ticks);
+        model.was_short = ticks < 16;
+        let known = model.payload(c, dictionary, layout, payload, out)?;
+        Ok((ticks, known))
+    }
+}
+
+impl ClassModel {
+    fn new(layout: &Layout) -> Self {
+        let columns = layout.columns.iter().map(ColumnModel::new).collect();
+        let follow = Words::new();
+        Self { fresh: false, follow, times: [Number::new(); 2], was_short: false, columns }
+    }
+
+    fn reset(&mut self, layout: &Layout) {
+        self.fresh = true;
+        self.follow = Words::new();
+        self.times = [Number::new(); 2];
+        self.was_short = false;
+        for (column, how) in self.columns.iter_mut().zip(&layout.columns) {
+            column.reset(how);
+        }
+    }
+
+    fn payload<C: Coder, D: Dictionary>(
+        &mut self,
+        c: &mut C,
+        dictionary: &mut D,
+        layout: &Layout,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Strange> {
+        let mut rest = payload;
+        let mut known = true;
+        let begin = out.len();
+        for (at, how) in layout.columns.iter().enumerate() {
+            let mine =
+                if C::WRITES { rest.split_off(..how.size(rest).ok_or(Strange)?) } else { None };
+            let mine = mine.unwrap_or(&[]);
+            known &= match how.words {
+                None => self.columns[at].plain(c, how, mine, out)?,
+                Some(words) => {
+                    let link = words.link.and_then(|l| self.columns[l].last);
+                    self.columns[at].word(c, dictionary, how, (words.domain, link), mine, out)?
+                }
+            };
+            if out.len() - begin > LONGEST_PAYLOAD {
+                return Err(Strange);
+            }
+        }
+        Ok(known)
+    }
+}
+
+impl ColumnModel {
+    fn new(how: &Column) -> Self {
+        let fields = how.fields.iter().map(|f| PlainModel::new(*f)).collect();
+        Self { words: how.words.map(|_| Box::new(Words::new())), last: None, fields }
+    }
+
+    fn reset(&mut self, how: &Column) {
+        if let Some(words) = &mut self.words {
+            **words = Words::new();
+        }
+        self.last = None;
+        for (model, how) in self.fields.iter_mut().zip(&how.fields) {
+            model.reset(*how);
+        }
+    }
+
+    fn plain<C: Coder>(
+        &mut self,
+        c: &mut C,
+        how: &Column,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Strange> {
+        let mut rest = bytes;
+        for (model, how) in self.fields.iter_mut().zip(&how.fields) {
+            model.code(c, *how, &mut rest, out)?;
+        }
+        Ok(true)
+    }
+
+    fn word<C: Coder, D: Dictionary>(
+        &mut self,
+        c: &mut C,
+        dictionary: &mut D,
+        how: &Column,
+        (domain, link): (u32, Option<Word>),
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Strange> {
+        let alone = how.fields.len() == 1;
+        let (word, define) =
+            if C::WRITES { dictionary.word(domain, bytes, alone) } else { (Word::Spelt, false) };
+        let words = self.words.as_mut().ok_or(Strange)?;
+        let (word, missed) = words.code(c, word, link);
+        self.last = Some(word);
+        let Word::Known(id) = word else {
+            return self.plain(c, how, bytes, out);
+        };
+        if missed && c.bit(&mut words.defined, define) {
+            let begin = out.len();
+            self.plain(c, how, bytes, out)?;
+            dictionary.define(domain, id, &out[begin..]);
+            return Ok(true);
+        }
+        let begin = out.len();
+        if C::WRITES || !dictionary.meaning(domain, id, out) {
+            return Ok(C::WRITES);
+        }
+        // Two classes may disagree about what a dictionary holds.
+        let mine = &out[begin..];
+        if how.size(mine) == Some(mine.len()) { Ok(true) } else { Err(Strange) }
+    }
+}
+
+impl PlainModel {
+    fn new(how: Plain) -> Self {
+        match how {
+            Plain::Number { .. } => Self::Number(Box::new(Numbers::new())),
+            Plain::Bytes { text, .. } => Self::Bytes(Box::new(Bytes::new(text))),
+            Plain::Elements { .. } => Self::Elements {
+                count: Box::new(Numbers::new()),
+                elements: Box::new(Numbers::new()),
+            },
+        }
+    }
+
+    fn reset(&mut self, how: Plain) {
+        match (self, how) {
+            (Self::Bytes(b), Plain::Bytes { text, .. }) => b.reset(text),
+            (Self::Number(n), _) => **n = Numbers::new(),
+            (Self::Elements { count, elements }, _) => {
+                **count = Numbers::new();
+                **elements = Numbers::new();
+            }
+            (it, how) => *it = Self::new(how),
+        }
+    }
+
+    /// One field; the sender takes it off `rest`, both append it to `out`.
+    fn code<C: Coder>(
+        &mut self,
+        c: &mut C,
+        how: Plain,
+        rest: &mut &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Strange> {
+        match (self, how) {
+            (Self::Number(model), Plain::Number { size, signed }) => {
+                one(model, c, size, signed, rest, out)
+            }
+            (Self::Bytes(model), Plain::Bytes { end, .. }) => {
+                let whole = end.size(rest).filter(|_| C::WRITES);
+                let mine = whole.and_then(|n| rest.split_off(..n)).unwrap_or(&[]);
+                bytes(model, c, end, mine, out)
+            }
+            (Self::Elements { count, elements }, Plain::Elements { count: n, size, signed }) => {
+                let n = match n {
+                    Some(n) => n,
+                    None => {
+                        let n = rest.split_off(..4).unwrap_or(&[]);
+                        let n = n.try_into().map_or(0, u32::from_le_bytes);
+                        let n = count.code(c, n.into(), false);
+                        let n = u32::try_from(n).map_err(|_| Strange)?;
+                        out.extend(n.to_le_bytes());
+                        n as usize
+                    }
+                };
+                if n.checked_mul(size).is_none_or(|n| n > LONGEST_PAYLOAD) {
+                    return Err(Strange);
+                }
+                (0..n).try_for_each(|_| one(elements, c, size, signed, rest, out))
+            }
+            _ => Err(Strange),
+        }
+    }
+}
+
+impl End {
+    fn size(self, rest: &[u8]) -> Option<usize> {
+        Plain::Bytes { end: self, text: false }.size(rest)
+    }
+}
+
+fn one<C: Coder>(
+    model: &mut Numbers,
+    c: &mut C,
+    size: usize,
+    signed: bool,
+    rest: &mut &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Strange> {
+    let mine = rest.split_off(..size).unwrap_or(&[]);
+    let (raw, _) = rbpipe_core::decode::raw(size, mine).unwrap_or((0, &[]));
+    let unused = 64 - 8 * size as u32;
+    let value = if signed { ((raw << unused) as i64 >> unused) as u64 } else { raw };
+    let value = model.code(c, value, signed);
+    out.extend_from_slice(&value.to_le_bytes()[..size]);
+    Ok(())
+}
+
+fn bytes<C: Coder>(
+    model: &mut Bytes,
+    c: &mut C,
+    end: End,
+    mine: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), Strange> {
+    let begin = out.len();
+    match end {
+        End::Nul => {
+            let text = mine.strip_suffix(&[0]).unwrap_or(mine);
+            model.code(c, text, LONGEST_PAYLOAD, out).then_some(()).ok_or(Strange)?;
+            if out[begin..].contains(&0) {
+                return Err(Strange);
+            }
+            out.push(0);
+        }
+        End::Fixed(n) => {
+            // Zeros at the end go without saying.
+            let used = mine.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
+            let most = n.min(LONGEST_PAYLOAD);
+            model.code(c, &mine[..used], most, out).then_some(()).ok_or(Strange)?;
+            if n > LONGEST_PAYLOAD {
+                return Err(Strange);
+            }
+            out.resize(begin + n, 0);
+        }
+        End::Count => {
+            out.extend([0; 4]);
+            let text = mine.get(4..).unwrap_or(&[]);
+            model.code(c, text, LONGEST_PAYLOAD, out).then_some(()).ok_or(Strange)?;
+            let n = (out.len() - begin - 4) as u32;
+            out[begin..begin + 4].copy_from_slice(&n.to_le_bytes());
+        }
+        End::Payload => {
+            model.code(c, mine, LONGEST_PAYLOAD, out).then_some(()).ok_or(Strange)?;
+        }
+    }
+    Ok(())
+}
