@@ -53,7 +53,7 @@ pub fn classes() -> [EventClass; KINDS] {
             "stream",
             vec![number("stream"), session, text("channel"), number("id"), ("cpu", FieldType::I32)],
         ),
-        class("loss", vec![number("stream"), count("ring"), count("line")]),
+        class("loss", vec![number("stream"), count("ring"), count("line"), count("before")]),
         class(
             "end",
             vec![
@@ -92,7 +92,7 @@ impl Told {
                 let to = to.u32(*number).u64(*session).text(&s.channel);
                 to.u32(s.id).u32(cpu.cast_unsigned())
             }
-            Self::Loss(number, m) => to.u32(*number).u64(m.ring).u64(m.line),
+            Self::Loss(number, m) => to.u32(*number).u64(m.ring).u64(m.line).u64(m.before),
             Self::End(number, t) => {
                 to.u32(*number).u64(t.produced).u64(t.lost).u64(t.overwritten).u64(t.aborted)
             }
@@ -117,7 +117,7 @@ mod tests {
             Told::Session(Session { id: 1, generation: 2, tick: 3, clock_offset: 4, baud: 5 }),
             Told::Stream(1, 2, stream.clone()),
             Told::Stream(1, 2, LinkStream { cpu: None, ..stream }),
-            Told::Loss(1, Missing { ring: 2, line: 3 }),
+            Told::Loss(1, Missing { ring: 2, line: 3, before: 4 }),
             Told::End(1, Totals { produced: 9, lost: 1, overwritten: 2, aborted: 3 }),
             Told::Text("a\0b".into()),
         ];

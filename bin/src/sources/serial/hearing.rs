@@ -40,7 +40,7 @@ pub trait Take {
 pub struct Books {
     /// Records that came, refused ones included.
     pub records: u64,
-    /// Lost at the sender, and on the line.
+    /// Lost at the sender, on the line, and sent before anybody listened.
     pub missing: Missing,
     /// Records that came, and could not be taken: too many streams or classes, or none that
     /// were told of.
@@ -149,9 +149,10 @@ impl<T: Take> Receive for Hearing<T> {
     }
 
     fn missing(&mut self, stream: u32, missing: Missing) {
-        let Missing { ring, line } = &mut self.books.missing;
+        let Missing { ring, line, before } = &mut self.books.missing;
         *ring = ring.saturating_add(missing.ring);
         *line = line.saturating_add(missing.line);
+        *before = before.saturating_add(missing.before);
         if missing != Missing::default()
             && let Some(place) = self.here.get(&stream)
         {

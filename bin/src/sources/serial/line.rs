@@ -173,11 +173,11 @@ pub fn seen(health: &Health) -> String {
         out += &format!(", {} damaged ({} bytes)", health.damaged, health.damaged_bytes);
     }
     for (n, what) in [
-        (health.strange, "frame of no meaning here"),
-        (health.given_up, "frame that could not be read"),
+        (health.strange, "that mean nothing here"),
+        (health.given_up, "that lacked an announcement"),
     ] {
         if n > 0 {
-            out += &format!(", {}", count(n, what).replace("frames", "frames"));
+            out += &format!(", {n} {what}");
         }
     }
     if health.text > 0 {

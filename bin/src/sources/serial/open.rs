@@ -38,18 +38,19 @@ pub fn open(path: &Path, baud: u32) -> Result<SerialStream, String> {
         return Err(format!("{shown}: a rate of 0 baud hangs up; give the sender's rate"));
     }
     let name = path.to_str().ok_or_else(|| format!("{shown}: the name is not UTF-8"))?;
-    let opened = tokio_serial::new(name, baud).open_native_async().map_err(|e| {
-        match std::fs::metadata(path).map_err(|e| e.kind()) {
-            Err(std::io::ErrorKind::NotFound) => {
-                format!("{shown}: there is no such port; `rbpipe devices` lists them")
-            }
-            Ok(m) if !is_character_device(&m) => format!("{shown}: is no serial port"),
-            _ => format!("{shown}: cannot be opened: {}", e.description),
-        }
-    })?;
-    let real = opened.baud_rate().map_err(|e| {
-        format!("{shown}: does not tell which rate it runs at: {}", e.description)
-    })?;
+    let opened =
+        tokio_serial::new(name, baud).open_native_async().map_err(
+            |e| match std::fs::metadata(path).map_err(|e| e.kind()) {
+                Err(std::io::ErrorKind::NotFound) => {
+                    format!("{shown}: there is no such port; `rbpipe devices` lists them")
+                }
+                Ok(m) if !is_character_device(&m) => format!("{shown}: is no serial port"),
+                _ => format!("{shown}: cannot be opened: {}", e.description),
+            },
+        )?;
+    let real = opened
+        .baud_rate()
+        .map_err(|e| format!("{shown}: does not tell which rate it runs at: {}", e.description))?;
     if real.abs_diff(baud) > baud / 50 {
         return Err(format!(
             "{shown}: runs at {real} baud, not at the {baud} that it was asked for: its driver has \

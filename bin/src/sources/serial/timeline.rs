@@ -54,10 +54,8 @@ impl Timeline {
 
     /// A record's time in the channel; `None`: none that a trace can tell.
     pub fn record(&mut self, time: u64) -> Option<u64> {
-        let shift = match self.shift {
-            Some(shift) => shift,
-            None => *self.shift.insert(self.decide(time)),
-        };
+        let shift = self.shift.unwrap_or_else(|| self.decide(time));
+        self.shift = Some(shift);
         let time = u64::try_from(i128::from(time) + shift).ok()?;
         // Readers count nanoseconds since the epoch in 63 bits.
         i64::try_from(i128::from(time) + i128::from(self.offset)).ok()?;
