@@ -29,6 +29,8 @@ pub struct Printer {
     plans: Vec<Plan>,
     /// Where a class's plan is, by the class's address (which its plan keeps).
     places: HashMap<(usize, StreamClass), usize>,
+    /// Text of others stands there, and its line has no end.
+    open_line: bool,
     /// The last one asked for: events come in runs.
     recent: ((usize, StreamClass), usize),
 }
@@ -94,6 +96,7 @@ impl Printer {
             last: None,
             plans: Vec::new(),
             places: HashMap::new(),
+            open_line: false,
             recent: ((0, StreamClass::Plain), 0),
         }
     }
@@ -111,6 +114,22 @@ impl Printer {
             self.recent = (key, place);
         }
         self.recent.1
+    }
+
+    /// Text of others, as it is: events begin lines of their own.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn text(&mut self, out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+        self.line.extend_from_slice(bytes);
+        self.open_line = bytes.last().map_or(self.open_line, |last| *last != b'\n');
+        flush_if_full(&mut self.line, out)
+    }
+
+    fn begin_line(&mut self) {
+        if std::mem::take(&mut self.open_line) {
+            self.line.push(b'\n');
+        }
     }
 
     /// `[HH:MM:SS.nnnnnnnnn] (+S.nnnnnnnnn) `, UTC.
@@ -153,6 +172,7 @@ impl Print for Printer {
             return Ok(());
         }
         let Lost { from, events, packets, on_the_way } = *lost;
+        self.begin_line();
         self.line.extend_from_slice(b"!lost ");
         if events > 0 {
             number(&mut self.line, events);
@@ -186,6 +206,7 @@ impl Print for Printer {
 
     fn event(&mut self, out: &mut impl Write, event: &Event<'_>) -> io::Result<()> {
         let Event { time, from, class, payload } = *event;
+        self.begin_line();
         let plan = self.plan(class, from.class);
         let json = self.format == Format::Json;
         if json {

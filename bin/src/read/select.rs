@@ -116,6 +116,11 @@ impl Selection {
             && (self.all || self.asked_event(event))
     }
 
+    /// Whether there is nothing at all that may be left out.
+    pub fn is_everything(&self) -> bool {
+        self.all && self.wanted.streams.is_empty() && self.wanted.cpus.is_empty()
+    }
+
     /// Whether anything of this stream is wanted.
     pub fn wants_origin(&self, from: &Origin) -> bool {
         self.wanted.has_origin(from)

@@ -65,7 +65,7 @@ impl Asked {
     }
 
     /// It ends now: the next SIGINT finds it ending.
-    pub(super) fn is_ending(&self) {
+    pub fn is_ending(&self) {
         self.ending.store(true, Ordering::Relaxed);
     }
 
