@@ -17,6 +17,9 @@ pub struct Port {
     runtime: Runtime,
 }
 
+/// What tokio-serial says of a device without a rate (ENOTTY).
+const NO_TERMINAL: &str = "Not a typewriter";
+
 /// What a read has come to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
@@ -44,7 +47,9 @@ pub fn open(path: &Path, baud: u32) -> Result<SerialStream, String> {
                 Err(std::io::ErrorKind::NotFound) => {
                     format!("{shown}: there is no such port; `rbpipe devices` lists them")
                 }
-                Ok(m) if !is_character_device(&m) => format!("{shown}: is no serial port"),
+                Ok(m) if !is_character_device(&m) || e.description == NO_TERMINAL => {
+                    format!("{shown}: is no serial port")
+                }
                 _ => format!("{shown}: cannot be opened: {}", e.description),
             },
         )?;

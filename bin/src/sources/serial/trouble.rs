@@ -11,7 +11,7 @@ use crate::status::count;
 const NO_FRAME: Duration = Duration::from_secs(5);
 /// … when what comes is no text either, it is told sooner, …
 const NOISE: Duration = Duration::from_secs(2);
-/// … if it is so many bytes.
+/// … if it is so many bytes in that time.
 const ENOUGH: u64 = 128;
 /// Frames that wait for an announcement are everyday for so long.
 const WAITING: Duration = Duration::from_secs(3);
@@ -60,8 +60,8 @@ pub struct Troubles {
     /// Bytes and frames so far, and when the last ones came.
     bytes: (u64, Instant),
     frames: (u64, Instant),
-    /// Text when the last frame came.
-    text: u64,
+    /// What comes is judged by what has come since then: bytes and text by then.
+    window: (Instant, u64, u64),
     damaged: Bout,
     given_up: Bout,
     strange: Bout,
@@ -80,7 +80,7 @@ impl Troubles {
             state: State::Fine,
             bytes: (0, now),
             frames: (0, now),
-            text: 0,
+            window: (now, 0, 0),
             damaged: Bout::default(),
             given_up: Bout::default(),
             strange: Bout::default(),
@@ -107,7 +107,7 @@ impl Troubles {
                 words.push("frames come".into());
             }
             self.frames = (health.frames, now);
-            self.text = health.text;
+            self.window = (now, health.bytes, health.text);
         }
         if !self.gone {
             self.look_at_what_comes(now, health, &mut words);
@@ -164,10 +164,14 @@ impl Troubles {
             }
             return;
         }
-        let (bytes, text) = (health.since_frame, health.text.saturating_sub(self.text));
-        // What came last is not decided yet.
+        let (begin, bytes, text) = self.window;
+        if since(begin) < NOISE {
+            return;
+        }
+        self.window = (now, health.bytes, health.text);
+        let (bytes, text) = (health.bytes - bytes, health.text.saturating_sub(text));
         let is_text = text >= bytes.saturating_sub(text);
-        let state = if bytes >= ENOUGH && !is_text && since(self.frames.1) >= NOISE {
+        let state = if bytes >= ENOUGH && !is_text {
             State::Noise
         } else if text > 0 && is_text && since(self.frames.1) >= NO_FRAME {
             State::Text
@@ -178,7 +182,7 @@ impl Troubles {
             return;
         }
         self.state = state;
-        let baud = self.baud;
+        let (baud, bytes) = (self.baud, health.since_frame);
         words.push(match (state, health.frames) {
             (State::Noise, _) => format!(
                 "{bytes} bytes without a whole frame, and no text: is {baud} baud the sender's \
@@ -294,6 +298,9 @@ mod tests {
         let mut line = Line::new();
         only(&line.pass(60, text), "format = \"binary\"");
         only(&line.pass(5, frame), "frames come");
+        only(&line.pass(60, text), "no more frames");
+        // It changes.
+        only(&line.pass(60, noise), "is 9600 baud");
         only(&line.pass(60, text), "no more frames");
     }
 
