@@ -104,6 +104,89 @@ fn memory_has_a_bound() {
     assert!(held <= LINK, "{held} bytes held");
 }
 
+/// Bodies for a sender of the first generation, tag 1.
+fn body(kind: u8, rest: &[u8]) -> Vec<u8> {
+    [&[1 << 6 | kind << 2 | 1, 1], rest].concat()
+}
+
+fn number(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Who the sender is.
+fn hello(session: u64) -> Vec<u8> {
+    let mut rest = vec![1];
+    rest.extend(session.to_le_bytes());
+    [1000, 0, 0, 0, 0, 10_000_000_000].iter().for_each(|n| number(*n, &mut rest));
+    body(1, &rest)
+}
+
+/// In pieces, where it is long.
+fn feed(decoder: &mut rbpipe_backends::link::Decoder, body: &[u8], serial: u64) -> u64 {
+    let mut told = Nothing::default();
+    if body.len() < 4000 {
+        decoder.feed(&link::sealed(body), &mut told);
+        return told.0;
+    }
+    let mut at = 0;
+    for part in body.chunks(3900) {
+        let mut piece = self::body(6, &[]);
+        [serial, body.len() as u64, at as u64].iter().for_each(|n| number(*n, &mut piece));
+        piece.extend_from_slice(part);
+        decoder.feed(&link::sealed(&piece), &mut told);
+        at += part.len();
+    }
+    told.0
+}
+
+/// Frames of two bytes wait for a HELLO: what they cost beside their bytes counts, too.
+#[test]
+fn small_frames_that_wait_have_a_bound() {
+    let ((), held) = peak(|| {
+        let mut decoder = rbpipe_backends::link::Decoder::new();
+        for _ in 0..1_500_000 {
+            feed(&mut decoder, &body(5, &[]), 0);
+        }
+    });
+    println!("{held} bytes held");
+    assert!(held <= LINK / 2, "{held} bytes held");
+}
+
+/// A class with as many fields as a body can say costs no more time than its bytes, and no more
+/// memory than a few times them, whether or not it is taken.
+#[test]
+fn classes_that_nobody_should_believe() {
+    let begin = std::time::Instant::now();
+    let ((), held) = peak(|| {
+        let mut decoder = rbpipe_backends::link::Decoder::new();
+        for n in 0..20u64 {
+            let mut rest = Vec::new();
+            number(n, &mut rest);
+            rest.extend([1, b'c', 0]);
+            let fields = 18_000;
+            number(fields, &mut rest);
+            for i in 0..fields {
+                let name = format!("f{i:x}");
+                rest.push(name.len() as u8);
+                rest.extend(name.bytes());
+                rest.push(2);
+            }
+            // Columns that are not its fields: it is refused, at its very end.
+            rest.push(9);
+            feed(&mut decoder, &hello(n / 5), n);
+            feed(&mut decoder, &body(3, &rest), n);
+        }
+    });
+    let each = begin.elapsed() / 20;
+    println!("{held} bytes held, {each:?} each");
+    assert!(held <= LINK, "{held} bytes held");
+    assert!(each < std::time::Duration::from_millis(300), "{each:?} for a class");
+}
+
 #[derive(Default)]
 struct Nothing(u64);
 
