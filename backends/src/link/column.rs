@@ -9,7 +9,7 @@ use super::wire::{unzigzag, zigzag};
 /// are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Number {
-    length: Tree<128>,
+    length: Tree<32>,
     high: [Tree<8>; Self::MODELLED],
 }
 
@@ -24,7 +24,11 @@ impl Number {
     #[inline]
     pub(super) fn code<C: Coder>(&mut self, c: &mut C, value: u64) -> u64 {
         let length = (64 - value.leading_zeros()) as usize;
-        let length = self.length.code(c, length).min(64);
+        let mut length = self.length.code(c, length.min(31));
+        if length == 31 {
+            let given = 64 - u64::from(value.leading_zeros());
+            length = (c.raw(6, given.saturating_sub(31)) as usize + 31).min(64);
+        }
         if length < 2 {
             return length as u64;
         }

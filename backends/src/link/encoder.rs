@@ -1,6 +1,7 @@
 //! The sender's half.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ pub struct Encoder {
     hello_at: u64,
     /// Nothing was sent yet in this session.
     fresh: bool,
+    /// Nothing was sent yet through this opening: what is on the line is not ours.
+    opening: bool,
     streams: Vec<StreamState>,
     classes: Vec<ClassState>,
     domains: Vec<Vec<FieldType>>,
@@ -116,6 +119,7 @@ impl Encoder {
             now: 0,
             hello_at: 0,
             fresh: true,
+            opening: true,
             streams: Vec::new(),
             classes: Vec::new(),
             domains: Vec::new(),
@@ -146,6 +150,7 @@ impl Encoder {
     pub fn reopened(&mut self) {
         self.epoch.generation = self.epoch.generation.wrapping_add(1);
         self.words.forget();
+        self.opening = true;
         self.resync();
     }
 
@@ -320,8 +325,9 @@ impl Encoder {
     /// A body as a frame, or as several; keeps its memory.
     fn put(&mut self, body: Vec<u8>, out: &mut Vec<u8>) {
         let room = wire::room(self.options.frame);
+        let begin = mem::take(&mut self.opening) || self.options.mixed;
         if body.len() <= room {
-            wire::frame(&body, self.options.mixed, out);
+            wire::frame(&body, begin, out);
         } else {
             let mut at = 0;
             let mut piece = Vec::new();
@@ -333,7 +339,7 @@ impl Encoder {
                 }
                 let end = body.len().min(at + room - piece.len());
                 piece.extend_from_slice(&body[at..end]);
-                wire::frame(&piece, self.options.mixed, out);
+                wire::frame(&piece, begin, out);
                 at = end;
             }
             self.pieces += 1;
@@ -444,11 +450,28 @@ impl Encoder {
     }
 }
 
+/// Words are found by their CRC32C, which takes an instruction for eight bytes.
+#[derive(Default)]
+struct Checksum(u32);
+
+impl Hasher for Checksum {
+    fn finish(&self) -> u64 {
+        // The table takes the highest bits, and the lowest.
+        u64::from(self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = crc32c::crc32c_append(self.0, bytes);
+    }
+    fn write_usize(&mut self, _: usize) {
+        // A length that nothing follows.
+    }
+}
+
 /// The sender's words.
 #[derive(Default)]
 struct Vocabulary {
     every: u64,
-    domains: Vec<HashMap<Box<[u8]>, u32>>,
+    domains: Vec<HashMap<Box<[u8]>, u32, BuildHasherDefault<Checksum>>>,
     /// When each was last defined, by domain and number.
     announced: Vec<Vec<Announced>>,
     /// What was defined in this frame, and what was known of it before.
@@ -506,7 +529,7 @@ impl Dictionary for Vocabulary {
     fn word(&mut self, domain: u32, bytes: &[u8], alone: bool) -> (Word, bool) {
         let at = domain as usize;
         if self.domains.len() <= at {
-            self.domains.resize_with(at + 1, HashMap::new);
+            self.domains.resize_with(at + 1, HashMap::default);
             self.announced.resize_with(at + 1, Vec::new);
         }
         if let Some(id) = self.domains[at].get(bytes) {

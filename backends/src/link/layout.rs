@@ -99,6 +99,16 @@ impl Plain {
 pub(super) struct Column {
     pub(super) fields: Vec<Plain>,
     pub(super) words: Option<Words>,
+    pub(super) current: Option<Current>,
+}
+
+/// Who is on the CPU: a number that some records tell and others repeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Current {
+    /// The column is that number most of the time, and tells it.
+    Is,
+    /// The column's word has it, so many bytes after its beginning.
+    At(usize),
 }
 
 /// A column of words.
@@ -123,11 +133,16 @@ impl Column {
 pub(super) struct Layout {
     pub(super) class: Arc<EventClass>,
     pub(super) columns: Vec<Column>,
+    /// Bytes of every payload, where that is the same for all.
+    size: Option<usize>,
 }
 
 impl Layout {
     /// Whether a payload is one of this class, whole and nothing else, and not too long.
     pub(super) fn fits(&self, payload: &[u8]) -> bool {
+        if let Some(size) = self.size {
+            return payload.len() == size && size <= LONGEST_PAYLOAD;
+        }
         let mut rest = payload;
         if self.is_opaque() {
             for field in &self.class.fields {
@@ -143,6 +158,10 @@ impl Layout {
         rest.is_empty() && payload.len() <= LONGEST_PAYLOAD
     }
 
+    fn new(class: &Arc<EventClass>, columns: Vec<Column>) -> Self {
+        Self { size: class.fixed_size(), class: Arc::clone(class), columns }
+    }
+
     /// Whether its fields are not told apart.
     pub(super) fn is_opaque(&self) -> bool {
         matches!(self.columns[..], [Column { ref fields, .. }] if *fields == opaque().fields)
@@ -156,7 +175,7 @@ impl Layout {
         let fields = &class.fields;
         let plain: Option<Vec<Plain>> = fields.iter().map(|f| Plain::of(&f.ty)).collect();
         let Some(plain) = plain.filter(|p| p.len() <= MOST_COLUMNS) else {
-            return Self { class: Arc::clone(class), columns: vec![opaque()] };
+            return Self::new(class, vec![opaque()]);
         };
         let mut columns = Vec::new();
         let mut names: Vec<&str> = Vec::new();
@@ -172,6 +191,7 @@ impl Layout {
             columns.push(Column {
                 fields: plain[at..end].to_vec(),
                 words: words.map(|domain| Words { domain, link: None }),
+                current: current(&fields[at..end]),
             });
             at = end;
         }
@@ -186,13 +206,30 @@ impl Layout {
                 words.link = Some(to);
             }
         }
-        Self { class: Arc::clone(class), columns }
+        Self::new(class, columns)
     }
 }
 
 /// A payload as it is, of a class whose fields are too many or too strange.
 fn opaque() -> Column {
-    Column { fields: vec![Plain::Bytes { end: End::Payload, text: false }], words: None }
+    let fields = vec![Plain::Bytes { end: End::Payload, text: false }];
+    Column { fields, words: None, current: None }
+}
+
+/// What the kernel's records tell of who is on the CPU: each says it, and a switch says who comes.
+fn current(fields: &[Field]) -> Option<Current> {
+    if fields[0].name == "common_pid" && fields[0].ty.fixed_size() == Some(4) {
+        return Some(Current::Is);
+    }
+    let mut at = 0;
+    for field in fields {
+        let size = field.ty.fixed_size()?;
+        if ["next_pid", "next_tid"].contains(&&*field.name) && size == 4 && fields.len() > 1 {
+            return Some(Current::At(at));
+        }
+        at += size;
+    }
+    None
 }
 
 fn is_text(ty: &FieldType) -> bool {
@@ -236,6 +273,12 @@ pub(super) fn write(layout: &Layout, out: &mut Vec<u8>) {
         if let Some(words) = words {
             number(words.link.map_or(0, |l| l as u64 + 1), out);
         }
+        let current = match column.current {
+            None => 0,
+            Some(Current::Is) => 1,
+            Some(Current::At(at)) => at as u64 + 2,
+        };
+        number(current, out);
     }
 }
 
@@ -272,19 +315,33 @@ pub(super) fn read(bytes: &mut &[u8]) -> Option<Layout> {
                 Some(Words { domain: n - 1, link: link.checked_sub(1) })
             }
         };
+        let current = match usize::try_from(read_number(bytes)?).ok()? {
+            0 => None,
+            1 => Some(Current::Is),
+            n => Some(Current::At(n - 2)),
+        };
         if n == 0 {
             (columns == 1 && words.is_none()).then_some(())?;
-            return Some(Layout { class, columns: vec![opaque()] });
+            return Some(Layout::new(&class, vec![opaque()]));
         }
         (n == 1 || words.is_some()).then_some(())?;
         let mine = class.fields.get(at..at.checked_add(n)?)?;
-        let fields = mine.iter().map(|f| Plain::of(&f.ty)).collect::<Option<_>>()?;
-        list.push(Column { fields, words });
+        let fields = mine.iter().map(|f| Plain::of(&f.ty)).collect::<Option<Vec<_>>>()?;
+        let sizes: Option<usize> = mine.iter().map(|f| f.ty.fixed_size()).sum();
+        let possible = match current {
+            None => true,
+            Some(Current::Is) => words.is_none() && sizes == Some(4),
+            Some(Current::At(at)) => {
+                words.is_some() && sizes.is_some_and(|s| at <= s.saturating_sub(4) && s >= 4)
+            }
+        };
+        possible.then_some(())?;
+        list.push(Column { fields, words, current });
         at += n;
     }
     let links = list.iter().filter_map(|c| c.words?.link);
     let good = links.into_iter().all(|l| list[l].words.is_some());
-    (at == class.fields.len() && good).then_some(Layout { class, columns: list })
+    (at == class.fields.len() && good).then(|| Layout::new(&class, list))
 }
 
 fn write_integer(i: Integer, out: &mut Vec<u8>) {
@@ -388,6 +445,7 @@ mod tests {
         EventClass::new(
             "sched_switch",
             vec![
+                f("common_pid", FieldType::I32),
                 f("prev_comm", comm()),
                 f("prev_pid", FieldType::I32),
                 f("prev_prio", FieldType::I32),
@@ -431,9 +489,17 @@ mod tests {
     #[test]
     fn a_task_is_one_word_and_prev_repeats_next() {
         let layout = Layout::choose(&Arc::new(switch()), |_| Some(7));
-        let shape: Vec<_> = layout.columns.iter().map(|c| (c.fields.len(), c.words)).collect();
+        let shape: Vec<_> =
+            layout.columns.iter().map(|c| (c.fields.len(), c.words, c.current)).collect();
         let word = |link| Some(Words { domain: 7, link });
-        assert_eq!(shape, [(3, word(Some(2))), (1, None), (3, word(None))]);
+        let next = Some(Current::At(16));
+        let expected = [
+            (1, None, Some(Current::Is)),
+            (3, word(Some(3)), None),
+            (1, None, None),
+            (3, word(None), next),
+        ];
+        assert_eq!(shape, expected);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What a frame's records are coded with: one record after the other, each by what those before it
 //! in the same frame were. A frame begins with no knowledge, so each stands alone.
 
-use super::coder::Coder;
+use super::coder::{Bit, Coder};
 use super::column::{Bytes, Number, Numbers, Word, Words};
-use super::layout::{Column, End, LONGEST_PAYLOAD, Layout, Plain};
+use super::layout::{Column, Current, End, LONGEST_PAYLOAD, Layout, Plain};
 
 /// Records of one frame at most: what costs almost no bits must not go on for ever.
 pub(super) const MOST_RECORDS: usize = 4096;
@@ -36,6 +36,24 @@ pub(super) struct FrameModel {
     first: Follow,
     last: Option<u32>,
     lost: Lost,
+    on_cpu: OnCpu,
+}
+
+/// Who is on the CPU, as the records so far tell.
+#[derive(Clone, Copy, Debug, Default)]
+enum OnCpu {
+    /// They tell nothing.
+    #[default]
+    Untold,
+    /// They tell it with a word whose meaning is not known.
+    Unknown,
+    Known([u8; 4]),
+}
+
+impl OnCpu {
+    fn of(bytes: Option<&[u8]>) -> Self {
+        bytes.and_then(|b| b.try_into().ok()).map_or(Self::Unknown, Self::Known)
+    }
 }
 
 #[derive(Debug)]
@@ -70,6 +88,8 @@ struct ClassModel {
 struct ColumnModel {
     words: Option<Box<Words>>,
     last: Option<Word>,
+    /// It is not who is on the CPU.
+    other: Bit,
     fields: Vec<PlainModel>,
 }
 
@@ -109,6 +129,7 @@ impl FrameModel {
         self.columns = 0;
         self.first = Follow::default();
         self.lost = Lost::default();
+        self.on_cpu = OnCpu::Untold;
         self.last = None;
     }
 
@@ -178,7 +199,7 @@ impl FrameModel {
         self.last = Some(class);
         let ticks = model.times[usize::from(model.was_short)].code(c, ticks);
         model.was_short = ticks < 16;
-        let known = model.payload(c, dictionary, layout, payload, out)?;
+        let known = model.payload(c, dictionary, layout, &mut self.on_cpu, payload, out)?;
         Ok((ticks, known))
     }
 }
@@ -205,6 +226,7 @@ impl ClassModel {
         c: &mut C,
         dictionary: &mut D,
         layout: &Layout,
+        on_cpu: &mut OnCpu,
         payload: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<bool, Strange> {
@@ -215,13 +237,22 @@ impl ClassModel {
             let mine =
                 if C::WRITES { rest.split_off(..how.size(rest).ok_or(Strange)?) } else { None };
             let mine = mine.unwrap_or(&[]);
-            known &= match how.words {
-                None => self.columns[at].plain(c, how, mine, out)?,
-                Some(words) => {
+            let from = out.len();
+            let column = &mut self.columns[at];
+            let mine_known = match (how.words, how.current) {
+                (None, Some(Current::Is)) => column.on_cpu(c, how, *on_cpu, mine, out)?,
+                (None, _) => column.plain(c, how, mine, out)?,
+                (Some(words), _) => {
                     let link = words.link.and_then(|l| self.columns[l].last);
                     self.columns[at].word(c, dictionary, how, (words.domain, link), mine, out)?
                 }
             };
+            if let Some(current) = how.current {
+                let at = if let Current::At(at) = current { at } else { 0 };
+                let bytes = if C::WRITES { mine } else { &out[from..] };
+                *on_cpu = OnCpu::of(bytes.get(at..at + 4).filter(|_| mine_known));
+            }
+            known &= mine_known;
             if out.len() - begin > LONGEST_PAYLOAD {
                 return Err(Strange);
             }
@@ -233,7 +264,12 @@ impl ClassModel {
 impl ColumnModel {
     fn new(how: &Column) -> Self {
         let fields = how.fields.iter().map(|f| PlainModel::new(*f)).collect();
-        Self { words: how.words.map(|_| Box::new(Words::new())), last: None, fields }
+        Self {
+            words: how.words.map(|_| Box::new(Words::new())),
+            last: None,
+            other: Bit::EVEN,
+            fields,
+        }
     }
 
     fn reset(&mut self, how: &Column) {
@@ -241,6 +277,7 @@ impl ColumnModel {
             **words = Words::new();
         }
         self.last = None;
+        self.other = Bit::EVEN;
         for (model, how) in self.fields.iter_mut().zip(&how.fields) {
             model.reset(*how);
         }
@@ -258,6 +295,30 @@ impl ColumnModel {
             model.code(c, *how, &mut rest, out)?;
         }
         Ok(true)
+    }
+
+    /// A number that is who is on the CPU, or not.
+    fn on_cpu<C: Coder>(
+        &mut self,
+        c: &mut C,
+        how: &Column,
+        on_cpu: OnCpu,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<bool, Strange> {
+        if matches!(on_cpu, OnCpu::Untold) {
+            return self.plain(c, how, bytes, out);
+        }
+        // What is not known decides nothing: both sides learn the same.
+        let (current, known) = match on_cpu {
+            OnCpu::Known(bytes) => (bytes, true),
+            _ => ([0; 4], false),
+        };
+        if !c.bit(&mut self.other, current != bytes) {
+            out.extend(current);
+            return Ok(known);
+        }
+        self.plain(c, how, bytes, out)
     }
 
     fn word<C: Coder, D: Dictionary>(
