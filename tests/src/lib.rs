@@ -6,11 +6,14 @@ pub mod faulty;
 pub mod fuzz;
 pub mod growing;
 pub mod kernel;
+pub mod link;
 pub mod program;
 pub mod recording;
 pub mod records;
+pub mod terminal;
 pub mod timer;
 pub mod tracefs;
+pub mod wire;
 
 use std::process::Command;
 
