@@ -10,6 +10,7 @@
 //! Not here: what a frame looks like, and who reads it.
 
 mod bucket;
+mod closing;
 mod commands;
 mod config;
 mod encode;
@@ -30,6 +31,7 @@ use rbpipe_core::backend::{
 };
 
 use crate::heap::{Heap, HeapMemory};
+pub use closing::abandon;
 pub use config::{Config, Flow, Format, Keep, Parity};
 use encode::Encode;
 use facts::LineFacts;

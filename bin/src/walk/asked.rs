@@ -44,6 +44,8 @@ impl Asked {
                             if let Some(claim) = &claim {
                                 claim.give_up();
                             }
+                            // Else the exit waits for what a stalled line holds.
+                            rbpipe_backends::serial::abandon();
                             std::process::exit(130);
                         }
                         // The first one never cuts a trace short.
