@@ -148,8 +148,7 @@ impl Encoder {
     /// A new stream; gives its number.
     pub fn stream(&mut self, mut stream: LinkStream) -> u32 {
         // A receiver takes no longer one.
-        let end = stream.channel.floor_char_boundary(LONGEST_NAME);
-        stream.channel.truncate(end);
+        stream.channel.truncate(cut(&stream.channel, LONGEST_NAME).len());
         self.streams.push(StreamState {
             who: stream,
             announced: Announced::default(),
@@ -327,8 +326,7 @@ impl Encoder {
     pub fn reply(&mut self, line: &str, out: &mut Vec<u8>) {
         let mut body = self.begin(Kind::Reply);
         let room = wire::room(self.options.frame) - body.len();
-        let end = (0..=room.min(line.len())).rev().find(|n| line.is_char_boundary(*n));
-        body.extend_from_slice(&line.as_bytes()[..end.unwrap_or(0)]);
+        body.extend_from_slice(cut(line, room).as_bytes());
         self.put(body, out);
     }
 
@@ -506,6 +504,12 @@ impl Encoder {
             self.put(body, out);
         }
     }
+}
+
+/// As much of a text's beginning as fits.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|n| text.is_char_boundary(*n));
+    &text[..end.unwrap_or(0)]
 }
 
 /// Words are found by their CRC32C, which takes an instruction for eight bytes.

@@ -13,6 +13,10 @@ pub(super) const MOST_BYTES: usize = 128 << 10;
 /// Fields of a frame's classes at most; a class counts two more.
 pub(super) const FIELDS: usize = 512;
 
+/// Values of a frame at most: a record has one for each field, and two more. Fields that take no
+/// bytes must not go on for ever, either.
+pub(super) const MOST_VALUES: usize = 64 << 10;
+
 /// Words and what they mean, on either side.
 pub(super) trait Dictionary {
     /// The word for these bytes, and whether its meaning is to be sent with it. Only the sender is
@@ -31,6 +35,7 @@ pub(super) struct FrameModel {
     /// Those in use in this frame.
     used: Vec<u32>,
     fields: usize,
+    values: usize,
     /// Fields of all models that were made.
     kept: usize,
     /// Which class is the first.
@@ -128,16 +133,18 @@ impl FrameModel {
             }
         }
         self.fields = 0;
+        self.values = 0;
         self.first = Follow::default();
         self.lost = Lost::default();
         self.on_cpu = OnCpu::Untold;
         self.last = None;
     }
 
-    /// Whether records of this class still have a place in this frame.
+    /// Whether a record of this class still has a place in this frame.
     pub(super) fn has_place(&self, class: u32, layout: &Layout) -> bool {
         let known = self.classes.get(class as usize).and_then(Option::as_ref);
-        known.is_some_and(|m| m.fresh) || self.fields + layout.weight <= FIELDS
+        (known.is_some_and(|m| m.fresh) || self.fields + layout.weight <= FIELDS)
+            && self.values + layout.weight <= MOST_VALUES
     }
 
     /// What comes before a record: losses, its class.
@@ -184,6 +191,7 @@ impl FrameModel {
         if !self.has_place(class, layout) {
             return Err(Strange);
         }
+        self.values += layout.weight;
         let at = class as usize;
         if self.classes.len() <= at {
             self.classes.resize_with(at + 1, || None);

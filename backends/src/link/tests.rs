@@ -9,6 +9,7 @@ use super::wire::Kind;
 use super::*;
 
 mod books;
+mod classes;
 mod edges;
 mod openings;
 mod waiting;

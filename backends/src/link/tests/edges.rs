@@ -189,3 +189,87 @@ fn names_of_streams_are_bounded() {
     assert_eq!(told.records.len(), 1);
     assert!(told.streams[&0].channel.starts_with("éé"));
 }
+
+#[test]
+fn fields_that_take_no_bytes_do_not_go_on_for_ever() {
+    let nothing = FieldType::Array(Box::new(FieldType::U8), 0);
+    let fields = (0..256).map(|i| Field::new(format!("f{i}"), nothing.clone())).collect();
+    let class = Arc::new(EventClass::new("nothing", fields));
+    let mut e = Encoder::new(LinkOptions { frame: 4096, ..options() });
+    let stream = e.stream(who(0));
+    let records: Vec<_> = (0..1000).map(|_| one(0, 0, &[])).collect();
+    let (mut at, mut out) = (0, Vec::new());
+    while at < records.len() {
+        let taken = e.frame(stream, 0, &[Arc::clone(&class)], &records[at..], &mut out);
+        assert!(taken * 258 <= 65_536, "{taken}");
+        at += taken;
+    }
+    let (told, health) = heard(&out);
+    assert_eq!((told.records.len(), health.strange), (1000, 0));
+    // One that keeps to no bound.
+    let mut wire = Vec::new();
+    hello(&mut wire);
+    framed(Kind::Stream, &[0, 1, 0, 1, b'a'], &mut wire);
+    let mut body = Vec::new();
+    for piece in out.split(|b| *b == 0) {
+        if !wire::unframe(piece, &mut body) {
+            continue;
+        }
+        match wire::read_head(&body) {
+            Some((Kind::Class, _, rest)) => framed(Kind::Class, rest, &mut wire),
+            // Stream, base, sent and lost before, the count, and zeros that go on for ever.
+            Some((Kind::Data, _, rest)) if rest[..6] == [0, 0, 0, 0, 0xfe, 1] => {
+                framed(Kind::Data, rest, &mut wire);
+                let mut more = rest.to_vec();
+                more[4] = 0xff;
+                more.splice(2..3, [0xfe, 1]);
+                framed(Kind::Data, &more, &mut wire);
+            }
+            _ => {}
+        }
+    }
+    let (told, health) = heard(&wire);
+    assert_eq!((told.records.len(), health.strange), (254, 1));
+}
+
+#[test]
+fn the_largest_numbers_everywhere_do_no_harm() {
+    let mut r = super::books::Random(77);
+    let mut e = Encoder::new(LinkOptions { session: 1, announce_every: 1, ..options() });
+    let (a, b) = (e.stream(who(0)), e.stream(who(1)));
+    let mut wire = Vec::new();
+    send(&mut e, a, &records(200, 9), &mut wire);
+    send(&mut e, b, &records(60, 8), &mut wire);
+    let mut end = Vec::new();
+    for last in [false, true] {
+        e.totals(a, &Totals { produced: 200, ..Totals::default() }, last, &mut end);
+    }
+    wire.push(end);
+    let mut bodies = Vec::new();
+    for piece in wire.concat().split(|b| *b == 0) {
+        let mut body = Vec::new();
+        if wire::unframe(piece, &mut body) {
+            bodies.push(body);
+        }
+    }
+    let most = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+    for round in 0..3000 {
+        let (mut d, mut told) = (Decoder::new(), Nothing);
+        for body in &bodies {
+            let mut body = body.clone();
+            if r.below(4) == 0 {
+                // A number of one byte or more becomes the largest, or nearly.
+                let at = 2 + r.below(body.len().min(30) as u64 - 2) as usize;
+                let end = (at + 1 + r.below(3) as usize).min(body.len());
+                let mut number = most;
+                number[0] -= r.below(3) as u8;
+                body.splice(at..end, number);
+            }
+            let mut out = Vec::new();
+            wire::frame(&body, false, &mut out);
+            d.feed(&out, &mut told);
+        }
+        d.end(&mut told);
+        assert_eq!(d.health().waiting, 0, "{round}");
+    }
+}
