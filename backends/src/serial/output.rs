@@ -20,7 +20,7 @@ use super::commands::{Command, Filter, Listener};
 use super::config::{Config, Keep};
 use super::encode::Encode;
 use super::facts::LineFacts;
-use super::lane::{Lane, Mark, Worth};
+use super::lane::{Lane, Mark};
 use super::line::{Line, Pushed};
 use crate::HeapMemory;
 
@@ -41,6 +41,8 @@ const TELL: Duration = Duration::from_secs(1);
 const OVERLOAD: Duration = Duration::from_millis(500);
 /// The end is told so often, since nothing comes after it that would show that it is missing.
 const LAST_WORDS: usize = 3;
+/// A ring that fills is looked at so often, where a part of it is kept free.
+const RELIEVE: Duration = Duration::from_millis(5);
 /// A frame has no more.
 const MOST_RECORDS: usize = 4096;
 /// In one turn; the drain has other things to do.
@@ -80,6 +82,8 @@ pub struct SerialOutput {
     dump: Option<u64>,
     /// A packet came since the last turn.
     came: bool,
+    /// When the last turn was.
+    looked_at: Instant,
     /// When the idle line is looked at.
     idle_at: Instant,
     /// When something was last sent, and when sub-buffers were last left.
@@ -113,6 +117,7 @@ impl SerialOutput {
             paused: false,
             dump: None,
             came: false,
+            looked_at: now,
             idle_at: now,
             sent_at: now,
             left_at: now,
@@ -277,21 +282,13 @@ impl SerialOutput {
     fn frame(&mut self, place: usize, now: Instant, time: u64) -> bool {
         if self.chooses() {
             self.choose(place);
-        } else if let Some(end) = self.ending
-            && self.o.keep == Keep::Newest
-        {
-            let most = self.fits(end.saturating_duration_since(now), place);
-            self.lanes[place].keep_newest(most, &self.decode);
+        } else if let Some(end) = self.ending {
+            self.choose_last(place, end.saturating_duration_since(now));
         }
         let lane = &self.lanes[place];
         let most = self.most(lane);
-        let records = lane.gather(
-            &self.decode,
-            self.filter.worths(),
-            self.least(lane),
-            most,
-            &mut self.marks,
-        );
+        let worths = self.filter.worths();
+        let records = lane.gather(&self.decode, worths, most, &mut self.marks);
         if records.is_empty() {
             drop(records);
             self.lanes[place].give_up();
@@ -322,17 +319,41 @@ impl SerialOutput {
         true
     }
 
-    /// What a record must be worth to go out. In `oldest` the ring loses whatever comes when it
-    /// is full; so where some records are to come first, the last quarter of it is theirs: the
-    /// others are given up until it is free.
-    fn least(&self, lane: &Lane) -> Worth {
-        if self.o.keep == Keep::Oldest && self.o.config.reserve_for.is_some() {
-            let (fill, of) = lane.monitor.fill();
-            if fill * 4 >= of * 3 {
-                return Worth::Important;
+    /// At the end: lets go what the line does not carry in the time that is left.
+    fn choose_last(&mut self, place: usize, left: Duration) {
+        let most = self.fits(left, place);
+        let lane = &mut self.lanes[place];
+        if self.o.keep == Keep::Newest && !self.filter.is_active() {
+            lane.keep_newest(most, &self.decode);
+        } else if self.o.keep == Keep::Newest {
+            while lane.packets() > 0 {
+                lane.copy_oldest(&self.decode, self.filter.worths(), most as usize);
+            }
+        } else if self.o.config.reserve_for.is_some()
+            && lane.in_hand() + lane.monitor.books().engine.kept > most
+        {
+            while lane.packets() > 0 {
+                lane.copy_oldest(&self.decode, self.filter.worths(), 0);
             }
         }
-        Worth::Ordinary
+    }
+
+    /// In `oldest` the ring loses whatever comes when it is full; so where some records are to
+    /// come first, the last quarter of it is theirs: the others are given up until it is free.
+    fn relieve(&mut self) {
+        if !self.reserves() {
+            return;
+        }
+        for lane in &mut self.lanes {
+            let (fill, of) = lane.monitor.fill();
+            while fill * 4 >= of * 3 && lane.packets() > 0 {
+                lane.copy_oldest(&self.decode, self.filter.worths(), 0);
+            }
+        }
+    }
+
+    fn reserves(&self) -> bool {
+        self.o.keep == Keep::Oldest && self.o.config.reserve_for.is_some()
     }
 
     /// How many records of a lane the line carries in a time, at a guess.
@@ -366,12 +387,15 @@ impl SerialOutput {
         if self.o.line.is_open() {
             self.listen(now);
         }
+        self.learn();
+        self.relieve();
         self.drive();
         self.end_dump();
         let waiting = self.o.line.waiting(now) as f64;
         let records = self.in_hand() as f64 * self.bytes_per_record();
         self.o.facts.waits((waiting + records) as u64);
         let now = Instant::now();
+        self.looked_at = now;
         // What is delivered comes first, in `oldest`; then, at once, the rest.
         let idle = if self.came { Duration::ZERO } else { self.idle(now) };
         (self.idle_at, self.came) = (now + idle, false);
@@ -444,6 +468,11 @@ impl Output<HeapMemory> for SerialOutput {
             (frame, Before::Take)
         };
         let at = self.ending.map_or(at, |end| at.min(end));
+        // A ring that fills is not to wait for the line.
+        if in_hand && self.reserves() && self.sends() {
+            let (at, then) = (at.min(self.looked_at + RELIEVE), Before::Take);
+            return Some(Pace { at, then, behind });
+        }
         Some(Pace { at, then, behind })
     }
 
