@@ -2,10 +2,12 @@
 //! synchronisation is the engine's (`rbpipe-core`).
 
 pub mod file;
+pub mod glob;
 mod heap;
 pub mod link;
 mod mapping;
 pub mod pages;
+pub mod serial;
 pub mod snapshot;
 mod trace;
 pub mod units;
@@ -20,4 +22,5 @@ use rbpipe_core::backend::Visit;
 pub fn for_each(visitor: &mut impl Visit) {
     visitor.visit::<pages::Pages>();
     visitor.visit::<file::File>();
+    visitor.visit::<serial::Serial>();
 }

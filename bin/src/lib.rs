@@ -16,7 +16,6 @@ mod control;
 mod devices;
 #[doc(hidden)]
 pub mod fuzz;
-mod glob;
 mod read;
 mod receive;
 mod recover;

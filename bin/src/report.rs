@@ -37,6 +37,11 @@ pub fn of<'a>(
             Value::Object(body)
         });
         body.insert("streams".into(), list.collect());
+        if let Some(facts) = &c.facts {
+            let sheet = facts();
+            let values = sheet.values.iter().map(|(key, v)| ((*key).to_owned(), fact(*v)));
+            body.insert(sheet.name.into(), Value::Object(values.collect()));
+        }
         channels.insert(c.name.clone(), Value::Object(body));
     }
     let sources: Map<String, Value> = sources
@@ -51,6 +56,11 @@ pub fn of<'a>(
         "channels": channels,
         "sources": sources,
     })
+}
+
+/// A whole number as one.
+fn fact(v: f64) -> Value {
+    if v.fract() == 0.0 && v.abs() < 2f64.powi(53) { json!(v as i64) } else { json!(v) }
 }
 
 fn books(b: &StreamBooks) -> Map<String, Value> {
@@ -136,6 +146,9 @@ pub fn summary(ended: &Ended) -> String {
         let e = &b.engine;
         if e.full + e.wrap + e.too_big + e.aborted + b.overwritten() + b.failed_records == 0 {
             out.push_str(", none lost");
+        }
+        if let Some(facts) = &c.facts {
+            let _ = write!(out, "; {}", facts().words);
         }
         out.push('\n');
         for l in &c.look_with {

@@ -17,7 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use rbpipe_core::backend::{AtTheEnd, Backend, Context, Visit};
+use rbpipe_core::backend::{AtTheEnd, Backend, Context, Facts, Visit};
 use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Prepared, Writer};
 use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
@@ -48,6 +48,8 @@ pub struct ChannelView {
     pub monitor: Monitor,
     /// Asks its drain.
     pub control: Control,
+    /// What its backend has to say of itself.
+    pub facts: Option<Facts>,
 }
 
 /// A channel that runs.
@@ -300,7 +302,7 @@ impl Open<'_> {
         let options = channel.options;
         let backend = B::open(config, &options.plan, self.context)?;
         let plan = (!backend.takes(options.plan.mode)).then(|| backend.snapshot_plan()).flatten();
-        let shows = (backend.look_with(), backend.at_the_end(), plan);
+        let shows = (backend.look_with(), backend.at_the_end(), plan, backend.facts());
         let mut prepared = Channel::prepare(options.clone(), backend)?;
         let imports = self.with.imports.iter().map(|cpu| prepared.import(Some(*cpu)));
         let imports = imports.collect::<Result<_, _>>()?;
@@ -311,13 +313,13 @@ impl Open<'_> {
 }
 
 /// What a backend says of itself: see [`Running`].
-type Shows = (Vec<String>, Option<AtTheEnd>, Option<SnapshotPlan>);
+type Shows = (Vec<String>, Option<AtTheEnd>, Option<SnapshotPlan>, Option<Facts>);
 
 /// Makes the channel's output, and starts its drain.
 fn begin<B: Backend>(
     prepared: Prepared<B>,
     options: &ChannelOptions,
-    (look_with, at_the_end, plan): Shows,
+    (look_with, at_the_end, plan, facts): Shows,
     stop_timeout: Duration,
     runtime: tokio::runtime::Handle,
 ) -> anyhow::Result<Running> {
@@ -342,7 +344,7 @@ fn begin<B: Backend>(
     let drain = Some(drain);
     let backend = B::TYPE;
     let recorder = plan.map(|plan| Recorder { name: name.clone(), control: control.clone(), plan });
-    let view = ChannelView { name, backend, mode, monitor, control };
+    let view = ChannelView { name, backend, mode, monitor, control, facts };
     Ok(Running { view, look_with, at_the_end, writer, recorder, drain })
 }
 

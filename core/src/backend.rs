@@ -139,6 +139,21 @@ impl Context {
 /// Called when the channel has ended: lines for people.
 pub type AtTheEnd = Box<dyn Fn() -> Vec<String> + Send>;
 
+/// What a backend has to say of itself, asked for at any time: for programs a name and values
+/// under it, for people the same in a few words.
+pub type Facts = Arc<dyn Fn() -> FactSheet + Send + Sync>;
+
+/// See [`Facts`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct FactSheet {
+    /// The key in the channel's report.
+    pub name: &'static str,
+    /// What is under it.
+    pub values: Vec<(&'static str, f64)>,
+    /// One line for people.
+    pub words: String,
+}
+
 /// A kind of backend, one line in the registry.
 pub trait Backend: Sized + Send + 'static {
     /// What `type = "…"` says.
@@ -179,6 +194,15 @@ pub trait Backend: Sized + Send + 'static {
     /// How to look at what was recorded, for the program's last words.
     fn look_with(&self) -> Vec<String> {
         Vec::new()
+    }
+    /// Whether its output has a pace of its own ([`Output::pace`]): deliveries then wake nobody,
+    /// and the switch timer is left to it.
+    fn is_paced(&self) -> bool {
+        false
+    }
+    /// What it has to say of itself while it runs and at the end, beside the books.
+    fn facts(&self) -> Option<Facts> {
+        None
     }
     /// What else there is to say at the end of where the records are.
     fn at_the_end(&self) -> Option<AtTheEnd> {
@@ -223,6 +247,28 @@ pub enum Rotate {
     Due,
 }
 
+/// When an output wants its turn, and what it wants to find then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// The drain sleeps until then, whatever there is to take.
+    pub at: Instant,
+    /// What the drain does before the turn.
+    pub then: Before,
+    /// It has something in its hands that is not where it belongs yet.
+    pub behind: bool,
+}
+
+/// What the drain does before it gives an output with a pace its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing: what is in the ring stays there.
+    Nothing,
+    /// Takes what is delivered.
+    Take,
+    /// Leaves the part-filled sub-buffers, and takes all there is: the newest records, too.
+    Switch,
+}
+
 /// What becomes of a channel's packets. One for each channel; called once per packet,
 /// never per record.
 ///
@@ -238,6 +284,15 @@ pub trait Output<M: Memory>: Send + 'static {
     /// is cheaper on its thread, several packets at once, than handed to another one. While
     /// this runs no packet is taken, so it is to be short.
     async fn turn(&mut self) {}
+    /// For an output that is slower than what it is given and chooses for itself when to take
+    /// ([`Backend::is_paced`]): when it wants its turn, which it gets whether there was a packet
+    /// or not. `None`: whenever there is something.
+    fn pace(&self) -> Option<Pace> {
+        None
+    }
+    /// Nothing will be recorded any more; what is in the ring is still to come. An output with
+    /// a pace is not behind for ever after this: it gives up what it cannot bring out in time.
+    fn ending(&mut self) {}
     /// Returns when all packets taken so far are where they belong.
     async fn flush(&mut self);
     /// Begins a new piece of the output: what it takes from here on goes there. Called with

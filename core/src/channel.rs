@@ -270,7 +270,7 @@ fn make_stream<B: Backend>(
         timestamps,
         block_timeout: options.block_timeout,
         wake_reader: match options.read_timer {
-            _ if !backend.takes(plan.mode) => WakeReader::Never,
+            _ if !backend.takes(plan.mode) || backend.is_paced() => WakeReader::Never,
             Some(_) => WakeReader::HalfFull,
             None => WakeReader::Always,
         },

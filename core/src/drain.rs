@@ -3,6 +3,7 @@
 //! turn) and the read timer (how long an idle reader sleeps at most).
 
 mod control;
+mod paced;
 
 use std::future::Future;
 use std::pin::pin;
@@ -11,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, BackendError, Output, Rotate};
+use crate::backend::{Backend, BackendError, Before, Output, Rotate};
 use crate::channel::Channel;
 use crate::frontend::Position;
 use crate::snapshot::SnapshotTo;
@@ -125,7 +126,10 @@ impl<B: Backend> Channel<B> {
                 let now = Instant::now();
                 if now >= at {
                     self.look_for_stalls(&mut missing, timer, notice);
-                    self.streams.iter().for_each(Stream::switch);
+                    // An output with a pace says when.
+                    if self.output.pace().is_none() {
+                        self.streams.iter().for_each(Stream::switch);
+                    }
                     // No bunching up after a long write.
                     next_switch = Some((at + timer).max(now));
                 }
@@ -134,6 +138,10 @@ impl<B: Backend> Channel<B> {
                 self.flush(notice, &mut refill_at);
                 // What goes wrong the output says itself.
                 let _ = block_on(self.output.rotate(Rotate::Due));
+            }
+            if let Some(pace) = self.output.pace().filter(|_| takes) {
+                self.keep(pace, control, next_switch, notice, &mut refill_at);
+                continue;
             }
             if takes && self.take_all(notice, &mut refill_at) > 0 {
                 continue;
@@ -168,6 +176,14 @@ impl<B: Backend> Channel<B> {
     /// Takes what there is, of each stream no more than a ring's worth, so that a busy one
     /// keeps neither the others waiting nor the timers; gives how many packets.
     fn take_all(&mut self, notice: &mut dyn FnMut(Notice), refill_at: &mut Instant) -> usize {
+        let taken = self.take(notice, refill_at);
+        if taken > 0 {
+            block_on(self.output.turn());
+        }
+        taken
+    }
+
+    fn take(&mut self, notice: &mut dyn FnMut(Notice), refill_at: &mut Instant) -> usize {
         let mut taken = 0;
         self.refill(notice, refill_at);
         for stream in &mut self.streams {
@@ -176,9 +192,6 @@ impl<B: Backend> Channel<B> {
                 block_on(self.output.write_packet(packet));
                 taken += 1;
             }
-        }
-        if taken > 0 {
-            block_on(self.output.turn());
         }
         taken
     }
@@ -192,6 +205,10 @@ impl<B: Backend> Channel<B> {
         deadline: Option<Instant>,
     ) {
         let marks: Vec<Position> = self.streams.iter().map(Stream::mark).collect();
+        if self.output.pace().is_some() {
+            self.drain_paced(&marks, notice, refill_at, deadline);
+            return;
+        }
         loop {
             self.take_all(notice, refill_at);
             block_on(self.output.flush());
@@ -226,6 +243,10 @@ impl<B: Backend> Channel<B> {
         match ask {
             // Where nothing is taken all is where it belongs.
             Ask::Flush if !takes => reply.tell(Ok(Done::Flushed)),
+            Ask::Flush if reply.is_nobody() && self.output.pace().is_some() => {
+                // It goes out at its pace.
+                self.step(Before::Switch, notice, refill_at);
+            }
             Ask::Flush if reply.is_nobody() => self.flush(notice, refill_at),
             Ask::Flush => {
                 // All that was asked before it begins is done when it is.
@@ -235,6 +256,7 @@ impl<B: Backend> Channel<B> {
                     Ok(()) => Ok(Done::Flushed),
                     Err(Refused::Behind { stream }) => Err(Refused::Behind { stream: *stream }),
                     Err(Refused::Failed { packets }) => Err(Refused::Failed { packets: *packets }),
+                    Err(Refused::Slow) => Err(Refused::Slow),
                     Err(_) => Err(Refused::Ended),
                 };
                 for other in others {
@@ -293,6 +315,9 @@ impl<B: Backend> Channel<B> {
         let marks: Vec<Position> = self.streams.iter().map(Stream::mark).collect();
         let deadline = Instant::now() + PATIENCE;
         self.flush(notice, refill_at);
+        if self.output.pace().is_some_and(|pace| pace.behind) {
+            return Err(if control.is_stopped() { Refused::Ended } else { Refused::Slow });
+        }
         let stream = loop {
             let behind = self.streams.iter().zip(&marks).find(|(s, mark)| !s.is_past(**mark));
             let Some((behind, _)) = behind else { break None };
@@ -354,6 +379,9 @@ impl<B: Backend> Channel<B> {
         refill_at: &mut Instant,
     ) -> Result<(), BackendError> {
         self.streams.iter().for_each(Stream::finalise);
+        if takes {
+            self.output.ending();
+        }
         let deadline = Instant::now() + stop_timeout;
         loop {
             if takes {

@@ -34,7 +34,7 @@ mod writer;
 
 pub use import::{GivenRecord, ImportWriter};
 pub use nesting::{Nested, is_nested};
-pub use packet::Packet;
+pub use packet::{Copied, Packet, StreamMonitor};
 pub use reader::{Stream, StreamError};
 pub use snapshot::{Gathered, LentPacket, Run};
 pub use writer::{Reservation, StreamWriter, WriteError};

@@ -6,7 +6,7 @@ use std::future::Future as _;
 
 use async_trait::async_trait;
 use rbpipe_core::backend::{
-    Backend, BackendError, ChannelPlan, Context, Identity, Output, StreamInfo,
+    Backend, BackendError, ChannelPlan, Context, Identity, Output, Pace, StreamInfo,
 };
 use rbpipe_core::frontend::Mode;
 use rbpipe_core::memory::Memory;
@@ -52,6 +52,9 @@ impl<B: Backend> Backend for Faulty<B> {
     fn takes(&self, mode: Mode) -> bool {
         self.backend.takes(mode)
     }
+    fn is_paced(&self) -> bool {
+        self.backend.is_paced()
+    }
     fn memory(&mut self, stream: &StreamInfo) -> Result<B::Memory, BackendError> {
         self.backend.memory(stream)
     }
@@ -96,6 +99,12 @@ impl<M: Memory, O: Output<M>> Output<M> for FaultyOutput<M, O> {
     }
     async fn turn(&mut self) {
         self.output.turn().await;
+    }
+    fn pace(&self) -> Option<Pace> {
+        self.output.pace()
+    }
+    fn ending(&mut self) {
+        self.output.ending();
     }
     async fn flush(&mut self) {
         for packet in self.held.drain(..) {

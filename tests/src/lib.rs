@@ -7,11 +7,14 @@ pub mod fuzz;
 pub mod growing;
 pub mod kernel;
 pub mod line;
+pub mod link;
 pub mod program;
 pub mod recording;
 pub mod records;
+pub mod terminal;
 pub mod timer;
 pub mod tracefs;
+pub mod wire;
 
 use std::process::Command;
 

@@ -18,7 +18,7 @@ const MOST_STREAMS: u32 = 4096;
 /// Event classes of a session.
 const MOST_CLASSES: u32 = 4096;
 /// Bytes of their descriptions.
-const CLASS_BYTES: usize = 256 << 10;
+const CLASS_BYTES: usize = 1 << 20;
 /// Bytes of frames that wait for an announcement.
 const HELD_BYTES: usize = 1 << 20;
 /// A body that came in pieces is not longer than this.
@@ -198,8 +198,12 @@ impl Link {
             let fresh = self.session.is_some_and(|h| h.fresh);
             self.session = Some(Hello { fresh: fresh || hello.fresh, ..hello });
         } else {
-            // Frames of the last session that still wait are of its streams.
+            // Frames of the last session that still wait are of its streams; and who has sent
+            // nothing before this has not sent those that wait for a HELLO.
             self.give_up_streams(to);
+            if hello.fresh {
+                self.give_up_all(to);
+            }
             self.streams.clear();
             self.decoding.forget_all();
             self.class_bytes = 0;
@@ -230,8 +234,8 @@ impl Link {
     ) {
         let good = match kind {
             Kind::Hello => None,
-            Kind::Stream => self.stream(rest, to),
-            Kind::Class => self.class(&mut rest, to),
+            Kind::Stream => self.stream(rest, body, confirmed, to),
+            Kind::Class => self.class(&mut rest, body, confirmed, to),
             Kind::Data | Kind::Totals => self.records(kind, rest, body, confirmed, to),
             Kind::Piece => self.piece(rest, confirmed, to),
             Kind::Reply => {
@@ -244,7 +248,13 @@ impl Link {
         }
     }
 
-    fn stream(&mut self, mut rest: &[u8], to: &mut impl Receive) -> Option<()> {
+    fn stream(
+        &mut self,
+        mut rest: &[u8],
+        body: &[u8],
+        confirmed: bool,
+        to: &mut impl Receive,
+    ) -> Option<()> {
         let number = read_small(&mut rest).filter(|n| *n < MOST_STREAMS)?;
         let cpu = match read_number(&mut rest)? {
             0 => None,
@@ -255,12 +265,24 @@ impl Link {
         let who = LinkStream { channel, id, cpu };
         let stream = self.stream_at(number);
         match &stream.who {
-            Some(known) => return (*known == who).then_some(()),
+            Some(known) if *known == who => return Some(()),
+            Some(_) => return self.doubt(body, confirmed),
             None => stream.who = Some(who.clone()),
         }
         to.stream(number, &who);
         self.decoding.learned(Key::Stream(number));
         self.resolve(to);
+        Some(())
+    }
+
+    /// Numbers or times that go back, another meaning of a number: another session's, whose HELLO
+    /// was lost. Frames wait for the next one.
+    fn doubt(&mut self, body: &[u8], confirmed: bool) -> Option<()> {
+        if confirmed {
+            return None;
+        }
+        self.sure = false;
+        self.wait(body.to_vec());
         Some(())
     }
 
@@ -272,15 +294,21 @@ impl Link {
         &mut self.streams[at]
     }
 
-    fn class(&mut self, rest: &mut &[u8], to: &mut impl Receive) -> Option<()> {
+    fn class(
+        &mut self,
+        rest: &mut &[u8],
+        body: &[u8],
+        confirmed: bool,
+        to: &mut impl Receive,
+    ) -> Option<()> {
         let number = read_small(rest).filter(|n| *n < MOST_CLASSES)?;
         let size = rest.len();
-        if self.class_bytes + size > CLASS_BYTES {
-            return None;
-        }
         let layout = layout::read(rest)?;
         if let Some(known) = self.decoding.layout(number) {
-            return (**known == layout).then_some(());
+            return if **known == layout { Some(()) } else { self.doubt(body, confirmed) };
+        }
+        if self.class_bytes + size > CLASS_BYTES {
+            return None;
         }
         self.class_bytes += size;
         to.class(number, &layout.class);
@@ -330,16 +358,12 @@ impl Link {
         }
         let clock = self.clock;
         let stream = self.stream_at(number);
-        if frame.sent < stream.arrived {
-            if confirmed {
-                return None;
-            }
-            // Numbers that go back are another session's, whose HELLO was lost.
-            self.sure = false;
-            self.wait(body.to_vec());
-            return Some(());
+        let goes_back = frame.base.is_some_and(|b| stream.base.is_some_and(|last| b < last));
+        if frame.sent < stream.arrived || goes_back {
+            return self.doubt(body, confirmed);
         }
         stream.arrived = frame.sent + frame.count;
+        stream.base = frame.base.or(stream.base);
         let unknown = stream.who.is_none().then_some(Key::Stream(number));
         let missing = unknown.or(frame.missing);
         if missing.is_none() && stream.held.is_empty() {

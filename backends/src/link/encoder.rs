@@ -108,9 +108,9 @@ impl Encoder {
             frame: options.frame.clamp(64, wire::LONGEST),
             ..options
         };
-        // Generations of two sessions are unlikely to be the same by chance.
+        // Frames of two sessions are unlikely to look alike: 18 bits of a hash.
         let mixed = options.session.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let epoch = Epoch { tag: (mixed >> 62) as u8, generation: (mixed >> 54) as u8 };
+        let epoch = Epoch { tag: (mixed >> 54) as u16, generation: (mixed >> 46) as u8 };
         Self {
             words: Vocabulary { every: options.announce_every, ..Vocabulary::default() },
             options,

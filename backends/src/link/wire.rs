@@ -38,22 +38,24 @@ impl Kind {
 /// Which announcements a frame relies on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Epoch {
-    /// Two bits that tell sessions apart, most of the time.
-    pub(super) tag: u8,
+    /// Ten bits that tell sessions apart, with few exceptions.
+    pub(super) tag: u16,
     /// The generation of the session.
     pub(super) generation: u8,
 }
 
 /// Begins a body.
 pub(super) fn head(kind: Kind, epoch: Epoch, out: &mut Vec<u8>) {
-    out.extend([VERSION << 6 | (kind as u8) << 2 | (epoch.tag & 3), epoch.generation]);
+    let [low, high] = epoch.tag.to_le_bytes();
+    out.extend([VERSION << 6 | (kind as u8) << 2 | (high & 3), low, epoch.generation]);
 }
 
 /// A body's beginning; `None`: not of this version.
 pub(super) fn read_head(body: &[u8]) -> Option<(Kind, Epoch, &[u8])> {
-    let (&[first, generation], rest) = body.split_first_chunk()?;
+    let (&[first, low, generation], rest) = body.split_first_chunk()?;
     let kind = Kind::of(first >> 2 & 15).filter(|_| first >> 6 == VERSION)?;
-    Some((kind, Epoch { tag: first & 3, generation }, rest))
+    let tag = u16::from_le_bytes([low, first & 3]);
+    Some((kind, Epoch { tag, generation }, rest))
 }
 
 /// A number, seven bits a byte, the lowest first.

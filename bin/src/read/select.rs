@@ -14,7 +14,7 @@ use super::filter::{Filter, FilterError, Fit, Fitted};
 use super::stream::{StreamReader, Wanted};
 use super::tsdl::Metadata;
 use crate::config::problem::suggest;
-use crate::glob;
+use rbpipe_backends::glob;
 
 /// `--event GLOB`, each of them.
 #[derive(Clone, Debug, Default)]

@@ -76,6 +76,9 @@ pub enum Refused {
     )]
     #[expect(missing_docs, reason = "named by the message")]
     Behind { stream: u32 },
+    /// The output is slower than what is recorded.
+    #[error("its output is slow: not all that was recorded is out yet")]
+    Slow,
     /// Some of it could not be written.
     #[error("{packets} packets could not be written (output.failed)")]
     #[expect(missing_docs, reason = "named by the message")]

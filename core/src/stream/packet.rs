@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::reader::usable;
-use super::{Memories, StreamCore, lock};
+use super::{Memories, StreamBooks, StreamCore, lock};
 use crate::backend::StreamInfo;
 use crate::frontend::{MemoryIndex, PacketFacts};
 use crate::memory::{Memory, ReadMemory};
@@ -21,7 +21,13 @@ pub struct Packet<M: Memory> {
     pub(super) facts: PacketFacts,
     pub(super) core: Arc<StreamCore>,
     pub(super) memories: Arc<Memories<M>>,
-    pub(super) written: Option<u64>,
+    pub(super) written: Option<Written>,
+}
+
+/// What was written of a packet.
+pub(super) struct Written {
+    bytes: u64,
+    records: u64,
 }
 
 impl<M: Memory> Packet<M> {
@@ -51,7 +57,73 @@ impl<M: Memory> Packet<M> {
     }
     /// It is where it belongs: counts it as written, with the bytes that it took there.
     pub fn written(mut self, bytes: u64) {
-        self.written = Some(bytes);
+        self.written = Some(Written { bytes, records: self.facts.records });
+    }
+    /// So many of its records are where they belong; the others were given up by an output that
+    /// is slower than what it is given, and count as overwritten. That they, and what the packet
+    /// tells of losses, are missing is the output's to tell.
+    pub fn written_part(mut self, bytes: u64, records: u64) {
+        let records = records.min(self.facts.records);
+        self.written = Some(Written { bytes, records });
+    }
+    /// The same of a packet whose other records the output has copied. What becomes of so many
+    /// of them is told to what this gives; what is not counts as overwritten.
+    #[must_use = "what becomes of the copies is to be told"]
+    pub fn copied(self, bytes: u64, records: u64, copies: u64) -> Copied {
+        let left = copies.min(self.facts.records.saturating_sub(records));
+        let core = Arc::clone(&self.core);
+        self.written_part(bytes, records);
+        Copied { core, left }
+    }
+    /// Its stream's books.
+    #[must_use]
+    pub fn monitor(&self) -> StreamMonitor {
+        StreamMonitor { core: Arc::clone(&self.core) }
+    }
+}
+
+/// Copies of records whose packet has been put back.
+pub struct Copied {
+    core: Arc<StreamCore>,
+    left: u64,
+}
+
+impl Copied {
+    /// So many of them are where they belong.
+    pub fn written(&mut self, bytes: u64, records: u64) {
+        let records = records.min(self.left);
+        self.left -= records;
+        self.core.counts.records.fetch_add(records, Ordering::Relaxed);
+        self.core.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+    /// Of how many nothing has been told yet.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+    /// These, too: of the same stream.
+    pub fn and(&mut self, others: Self) {
+        debug_assert!(Arc::ptr_eq(&self.core, &others.core), "copies of one stream");
+        self.left += others.left;
+    }
+}
+
+/// Reads a stream's books from outside, as an output does that tells them to somebody.
+#[derive(Clone)]
+pub struct StreamMonitor {
+    core: Arc<StreamCore>,
+}
+
+impl StreamMonitor {
+    /// The books as they stand.
+    #[must_use]
+    pub fn books(&self) -> StreamBooks {
+        self.core.books()
+    }
+    /// Sub-buffers in use, of how many.
+    #[must_use]
+    pub fn fill(&self) -> (u64, u64) {
+        self.core.fill()
     }
 }
 
@@ -82,9 +154,9 @@ pub(super) unsafe fn bytes_in<'a, M: ReadMemory>(memory: &'a M, facts: &PacketFa
 impl<M: Memory> Drop for Packet<M> {
     fn drop(&mut self) {
         let counts = &self.core.counts;
-        if let Some(bytes) = self.written {
+        if let Some(Written { bytes, records }) = self.written {
             counts.packets.fetch_add(1, Ordering::Relaxed);
-            counts.records.fetch_add(self.facts.records, Ordering::Relaxed);
+            counts.records.fetch_add(records, Ordering::Relaxed);
             counts.bytes.fetch_add(bytes, Ordering::Relaxed);
             let mut told = lock(&self.core.told);
             *told = (*told).max((self.facts.sequence, self.facts.lost));

@@ -19,6 +19,8 @@ pub(super) struct Stream {
     pub(super) who: Option<LinkStream>,
     /// Records sent up to the last frame that arrived, held ones included.
     pub(super) arrived: u64,
+    /// Where that frame began (ticks since the session's start).
+    pub(super) base: Option<i64>,
     pub(super) held: VecDeque<Held>,
     /// Something of it was delivered.
     heard: bool,

@@ -13,9 +13,9 @@ use rbpipe_core::class::{EventClass, FieldType};
 use rbpipe_core::decode::{Value, value};
 
 use super::event::Event;
-use crate::glob;
 use parse::{Expr, Literal, Op, Test};
 pub use parse::{Filter, FilterError, parse};
+use rbpipe_backends::glob;
 
 /// What a comparison is over.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use super::config::Wanted;
 use super::decoder::{EventFormat, Formats};
 use super::instance::Instance;
 use crate::config::problem::suggest;
-use crate::glob;
+use rbpipe_backends::glob;
 
 /// An event of the kernel's, and what its records must fulfil.
 #[derive(Debug, PartialEq, Eq)]

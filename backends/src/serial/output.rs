@@ -1,0 +1,467 @@
+//! The output: which records go on the line, and when. Runs on the drain's thread alone, and
+//! waits nowhere but at the end: the drain sleeps until [`Output::pace`] says so.
+//!
+//! `newest`: just before each frame the part-filled sub-buffers are left, all packets are taken,
+//! and what is older than a frame's worth is given up. `oldest`: what waits stays in the ring,
+//! which loses what does not fit. Streams take turns, frame by frame.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use rbpipe_core::backend::{BackendError, Before, Output, Pace};
+use rbpipe_core::class::{ClassRegistry, EventClass};
+use rbpipe_core::clock;
+use rbpipe_core::decode::Classes;
+use rbpipe_core::stream::Packet;
+
+use super::commands::{Command, Filter, Listener};
+use super::config::{Config, Keep};
+use super::encode::Encode;
+use super::facts::LineFacts;
+use super::lane::{Lane, Mark, Worth};
+use super::line::{Line, Pushed};
+use crate::HeapMemory;
+
+/// How often an idle line is looked at: when something was sent just now (at most: as often as a
+/// frame's half takes), a moment ago, and later.
+const IDLE: [(Duration, Duration); 3] = [
+    (Duration::from_millis(100), Duration::from_millis(5)),
+    (Duration::from_secs(1), Duration::from_millis(5)),
+    (Duration::MAX, Duration::from_millis(20)),
+];
+/// … but not more often than this.
+const LEAST_IDLE: Duration = Duration::from_micros(500);
+/// Sub-buffers are not left more often than this: each time costs their writers one.
+const LEAVE: Duration = Duration::from_millis(2);
+/// What became of all records is told this often.
+const TELL: Duration = Duration::from_secs(1);
+/// Where records were given up so recently, more is recorded than the line carries.
+const OVERLOAD: Duration = Duration::from_millis(500);
+/// In one turn; the drain has other things to do.
+const FRAMES: usize = 64;
+
+/// What the backend hands to its output.
+pub(super) struct Opened {
+    pub(super) config: Config,
+    pub(super) keep: Keep,
+    pub(super) channel: String,
+    pub(super) registry: Arc<ClassRegistry>,
+    /// Packets that the output may have in hand, of each stream.
+    pub(super) memories: usize,
+    pub(super) encode: Encode,
+    pub(super) line: Line,
+    pub(super) facts: Arc<LineFacts>,
+}
+
+/// See above.
+pub struct SerialOutput {
+    o: Opened,
+    lanes: Vec<Lane>,
+    places: HashMap<u32, usize>,
+    /// Whose turn it is.
+    next: usize,
+    classes: Vec<Arc<EventClass>>,
+    decode: Classes,
+    filter: Filter,
+    listener: Listener,
+    marks: Vec<Mark>,
+    /// Lines that are being written: their lane, and how many. (A frame counts as sent when it is
+    /// made: the other side misses it if it does not come.)
+    lines: Option<(usize, u64)>,
+    /// Nothing is sent.
+    paused: bool,
+    /// All that is older than this is sent, whatever else there is.
+    dump: Option<u64>,
+    /// A packet came since the last turn.
+    came: bool,
+    /// When the idle line is looked at.
+    idle_at: Instant,
+    /// When something was last sent, and when sub-buffers were last left.
+    sent_at: Instant,
+    left_at: Instant,
+    tell_at: Instant,
+    /// When records were last given up for newer ones.
+    gave_up_at: Option<Instant>,
+    /// The end: until then what is left is sent, and after that given up.
+    ending: Option<Instant>,
+    over: bool,
+    /// Records and bytes so far: what a record takes.
+    carried: (u64, u64),
+}
+
+impl SerialOutput {
+    pub(super) fn new(o: Opened) -> Self {
+        let now = Instant::now();
+        o.facts.begin();
+        Self {
+            filter: Filter::new(o.config.important()),
+            o,
+            lanes: Vec::new(),
+            places: HashMap::new(),
+            next: 0,
+            classes: Vec::new(),
+            decode: Classes::default(),
+            listener: Listener::default(),
+            marks: Vec::new(),
+            lines: None,
+            paused: false,
+            dump: None,
+            came: false,
+            idle_at: now,
+            sent_at: now,
+            left_at: now,
+            tell_at: now + TELL,
+            gave_up_at: None,
+            ending: None,
+            over: false,
+            carried: (0, 0),
+        }
+    }
+
+    fn in_hand(&self) -> u64 {
+        self.lanes.iter().map(Lane::in_hand).sum()
+    }
+
+    /// Whether older records give way to newer ones just now. At the end there are no newer ones,
+    /// but where more was recorded than the line carries the end is as all before it.
+    fn chooses(&self) -> bool {
+        let overload = || self.gave_up_at.is_some_and(|at| at.elapsed() < OVERLOAD);
+        let ends = self.ending.is_some() && !overload();
+        self.o.keep == Keep::Newest && self.dump.is_none() && !ends
+    }
+
+    /// Whether anything but replies is sent.
+    fn sends(&self) -> bool {
+        !self.paused || self.dump.is_some() || self.ending.is_some()
+    }
+
+    /// Records of this lane that are kept for its next frame.
+    fn most(&self, lane: &Lane) -> usize {
+        let typical = self.o.encode.typical(lane);
+        typical + typical / 4 + 1
+    }
+
+    /// New classes, if there are.
+    fn learn(&mut self) {
+        if self.classes.len() != self.o.registry.len() {
+            self.classes = self.o.registry.all();
+            self.decode = Classes::new(self.classes.iter().cloned());
+        }
+        self.filter.learn(&self.classes);
+    }
+
+    /// The lane of a packet's stream.
+    fn lane(&mut self, packet: &Packet<HeapMemory>) -> usize {
+        let (encode, channel) = (&mut self.o.encode, &self.o.channel);
+        let info = packet.stream();
+        *self.places.entry(info.id).or_insert_with(|| {
+            let number = encode.stream(channel, info.id, info.class, info.cpu);
+            self.lanes.push(Lane::new(packet, number));
+            self.lanes.len() - 1
+        })
+    }
+
+    /// Lets older records of a lane go that newer ones have come for, and makes room for the next
+    /// packet.
+    fn choose(&mut self, place: usize) {
+        let most = self.most(&self.lanes[place]);
+        let lane = &mut self.lanes[place];
+        if lane.in_hand() > most as u64 {
+            self.gave_up_at = Some(Instant::now());
+        }
+        if self.filter.is_active() {
+            // What is worth it may be anywhere among what is not.
+            while lane.packets() > 0 {
+                lane.copy_oldest(&self.decode, self.filter.worths(), most);
+            }
+            return;
+        }
+        lane.keep_newest(most as u64, &self.decode);
+        while lane.packets() > 0 && lane.packets() >= self.o.memories {
+            lane.copy_oldest(&self.decode, self.filter.worths(), most);
+        }
+    }
+
+    // --- the line ---------------------------------------------------------------------
+
+    /// What comes from the other side; the end of it is that the port is gone.
+    fn listen(&mut self, now: Instant) {
+        let mut bytes = [0; 256];
+        for _ in 0..16 {
+            match self.o.line.read(&mut bytes, now) {
+                None => return self.gone(),
+                Some(0) => return,
+                Some(n) if self.o.config.back_channel => {
+                    for command in self.listener.feed(&bytes[..n], &mut self.filter) {
+                        self.obey(command);
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Filter => self.filter.learn(&self.classes),
+            Command::Resync => self.o.encode.resync(),
+            Command::Dump => self.dump = Some(clock::now()),
+            Command::Pause => self.paused = true,
+            Command::Resume => self.paused = false,
+        }
+    }
+
+    /// The port is gone, and with it what was being written.
+    fn gone(&mut self) {
+        if let Some((place, records)) = self.lines.take() {
+            self.lanes[place].unsent(records);
+        }
+    }
+
+    /// Hands over what the line may have, and makes frames while there is room for more.
+    fn drive(&mut self) {
+        for _ in 0..FRAMES {
+            let now = Instant::now();
+            match self.o.line.push(now) {
+                Pushed::Gone => return self.gone(),
+                Pushed::Part => return,
+                Pushed::All => {}
+            }
+            if let Some((place, records)) = self.lines.take() {
+                self.lanes[place].left(records, 0);
+            }
+            if !self.o.line.has_room(self.o.config.frame as usize, now) || !self.make(now) {
+                return;
+            }
+            self.sent_at = now;
+        }
+    }
+
+    /// Makes what goes out next; false: there is nothing.
+    fn make(&mut self, now: Instant) -> bool {
+        let time = clock::now();
+        self.o.encode.due(time, self.o.line.out());
+        for reply in self.listener.replies() {
+            self.o.encode.reply(&reply, self.o.line.out());
+        }
+        if now >= self.tell_at {
+            self.tell_at = now + TELL;
+            for lane in &mut self.lanes {
+                self.o.encode.totals(lane, false, self.o.line.out());
+            }
+        }
+        if self.o.line.unwritten() > 0 {
+            return true;
+        }
+        if !self.sends() {
+            return false;
+        }
+        self.learn();
+        for turn in 0..self.lanes.len() {
+            let place = (self.next + turn) % self.lanes.len();
+            if self.lanes[place].in_hand() > 0 && self.frame(place, now, time) {
+                self.next = place + 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// One frame of this lane; false: nothing of it is worth one.
+    fn frame(&mut self, place: usize, now: Instant, time: u64) -> bool {
+        if self.chooses() {
+            self.choose(place);
+        } else if let Some(end) = self.ending
+            && self.o.keep == Keep::Newest
+        {
+            let most = self.fits(end.saturating_duration_since(now), place);
+            self.lanes[place].keep_newest(most, &self.decode);
+        }
+        let lane = &self.lanes[place];
+        let most = self.most(lane);
+        let records = lane.gather(
+            &self.decode,
+            self.filter.worths(),
+            self.least(lane),
+            most,
+            &mut self.marks,
+        );
+        if records.is_empty() {
+            drop(records);
+            self.lanes[place].give_up();
+            return false;
+        }
+        let out = self.o.line.out();
+        let (taken, too_big) = self.o.encode.frame(lane, time, &self.classes, &records, out);
+        drop(records);
+        let bytes = self.o.line.unwritten() as u64;
+        let lane = &mut self.lanes[place];
+        lane.sent(taken, &self.marks);
+        let records = taken as u64 - too_big.min(taken as u64);
+        lane.lost_on_the_way(taken as u64 - records);
+        self.carried = (self.carried.0 + records, self.carried.1 + bytes);
+        if self.o.encode.counts() {
+            lane.left(records, bytes);
+        } else {
+            lane.left(0, bytes);
+            self.lines = Some((place, records));
+        }
+        true
+    }
+
+    /// What a record must be worth to go out. In `oldest` the ring loses whatever comes when it
+    /// is full; so where some records are to come first, the last quarter of it is theirs: the
+    /// others are given up until it is free.
+    fn least(&self, lane: &Lane) -> Worth {
+        if self.o.keep == Keep::Oldest && self.o.config.reserve_for.is_some() {
+            let (fill, of) = lane.monitor.fill();
+            if fill * 4 >= of * 3 {
+                return Worth::Important;
+            }
+        }
+        Worth::Ordinary
+    }
+
+    /// How many records of a lane the line carries in a time, at a guess.
+    fn fits(&self, time: Duration, place: usize) -> u64 {
+        let lanes = self.lanes.iter().filter(|l| l.in_hand() > 0).count().max(1);
+        let bytes = time.as_secs_f64() * self.o.config.bytes_per_second() / lanes as f64;
+        let least = self.most(&self.lanes[place]) as u64;
+        ((bytes / self.bytes_per_record()) as u64).max(least)
+    }
+
+    fn bytes_per_record(&self) -> f64 {
+        let (records, bytes) = self.carried;
+        if records == 0 { 32.0 } else { bytes as f64 / records as f64 }
+    }
+
+    /// One turn on the line.
+    fn run(&mut self) {
+        let now = Instant::now();
+        // As `pace` said a moment ago.
+        if now >= self.left_at + LEAVE {
+            self.left_at = now;
+        }
+        self.over |= self.ending.is_some_and(|end| now >= end);
+        if self.over {
+            self.lanes.iter_mut().for_each(Lane::give_up);
+        }
+        if self.o.line.reopen(now) {
+            self.listener.forget();
+            self.o.encode.reopened();
+        }
+        if self.o.line.is_open() {
+            self.listen(now);
+        }
+        self.drive();
+        self.end_dump();
+        let waiting = self.o.line.waiting(now) as f64;
+        let records = self.in_hand() as f64 * self.bytes_per_record();
+        self.o.facts.waits((waiting + records) as u64);
+        let now = Instant::now();
+        // What is delivered comes first, in `oldest`; then, at once, the rest.
+        let idle = if self.came { Duration::ZERO } else { self.idle(now) };
+        (self.idle_at, self.came) = (now + idle, false);
+    }
+
+    /// When the idle line is looked at next.
+    fn idle(&self, now: Instant) -> Duration {
+        let since = now.saturating_duration_since(self.sent_at);
+        let [just_now, moment, later] = IDLE;
+        if since < just_now.0 {
+            let half = self.o.line.time_of(self.o.config.frame as usize / 2);
+            half.clamp(LEAST_IDLE, just_now.1)
+        } else if since < moment.0 {
+            moment.1
+        } else {
+            later.1
+        }
+    }
+
+    /// A dump ends when all that it is about has been sent.
+    fn end_dump(&mut self) {
+        if self.dump.is_some() && !self.came && self.in_hand() == 0 && self.lines.is_none() {
+            self.dump = None;
+            self.listener.reply("dump done".into());
+        }
+    }
+}
+
+#[async_trait]
+impl Output<HeapMemory> for SerialOutput {
+    async fn write_packet(&mut self, packet: Packet<HeapMemory>) {
+        self.came = true;
+        // A dump is of what was there when it was asked for.
+        if self.dump.is_some_and(|at| packet.facts().begin > at) {
+            self.dump = None;
+            self.listener.reply("dump done".into());
+        }
+        self.learn();
+        let place = self.lane(&packet);
+        self.lanes[place].take(packet);
+        if self.over {
+            self.lanes[place].give_up();
+        } else if self.chooses() {
+            self.choose(place);
+        }
+    }
+
+    async fn turn(&mut self) {
+        self.run();
+    }
+
+    fn pace(&self) -> Option<Pace> {
+        let in_hand = self.in_hand() > 0;
+        let line = &self.o.line;
+        if self.over {
+            let at = line.when(self.o.config.frame as usize).min(self.idle_at);
+            return Some(Pace { at, then: Before::Take, behind: false });
+        }
+        let behind = in_hand || line.unwritten() > 0;
+        let frame = line.when(self.o.config.frame as usize);
+        let (at, then) = if !line.is_open() || line.unwritten() > 0 {
+            (frame, Before::Nothing)
+        } else if !self.sends() {
+            (self.idle_at, Before::Nothing)
+        } else if !in_hand {
+            (frame.max(self.idle_at), Before::Switch)
+        } else if self.chooses() && frame.max(Instant::now()) >= self.left_at + LEAVE {
+            (frame, Before::Switch)
+        } else {
+            (frame, Before::Take)
+        };
+        let at = self.ending.map_or(at, |end| at.min(end));
+        Some(Pace { at, then, behind })
+    }
+
+    fn ending(&mut self) {
+        let timeout = self.o.config.drain_timeout.0;
+        self.ending = Some(Instant::now() + timeout);
+    }
+
+    async fn flush(&mut self) {}
+
+    async fn close(&mut self) -> Result<(), BackendError> {
+        self.over = true;
+        self.lanes.iter_mut().for_each(Lane::give_up);
+        if !self.o.line.is_open() {
+            self.gone();
+        }
+        // What is being written first: it has its place before what is told now.
+        let out = self.o.line.out();
+        for lane in &mut self.lanes {
+            self.o.encode.totals(lane, true, out);
+        }
+        let time = self.o.line.time_of(self.o.line.waiting(Instant::now()));
+        let result = self.o.line.close(Instant::now() + time * 2 + Duration::from_millis(250));
+        match (self.lines.take(), &result) {
+            (Some((place, records)), Ok(())) => self.lanes[place].left(records, 0),
+            _ => self.gone(),
+        }
+        self.o.facts.waits(0);
+        self.o.facts.end();
+        result
+    }
+}
