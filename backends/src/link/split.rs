@@ -13,6 +13,8 @@ const BELIEVED: usize = 8;
 /// A frame that stands behind text is looked for behind so many line ends: its own first bytes
 /// may look like text, too.
 const TRIED: usize = 8;
+/// Lines that stand behind damage, from this length on.
+const SURE: usize = 32;
 
 /// Who is told of the pieces.
 pub(super) trait Pieces {
@@ -125,13 +127,21 @@ impl Split {
 
     /// Nothing has come for a while: text that waits is given.
     pub(super) fn idle(&mut self, health: &mut Health, to: &mut impl Pieces) {
-        if self.lost || self.piece.is_empty() {
+        // What comes after a pause may be text of somebody who knows of no delimiters.
+        self.lost = false;
+        if self.piece.is_empty() {
             return;
         }
         if printable(&self.piece) {
             self.text(self.piece.len(), health, to);
         } else if let n @ BELIEVED.. = whole_lines(&self.piece) {
             self.text(n, health, to);
+        } else if let Some(at) = lines_behind_damage(&self.piece) {
+            health.damaged += 1;
+            health.damaged_bytes += at as u64;
+            health.since_frame += at as u64;
+            self.piece.drain(..at);
+            self.text(self.piece.len(), health, to);
         }
     }
 
@@ -155,6 +165,21 @@ fn whole_lines(bytes: &[u8]) -> usize {
 
 fn after_last_line(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1)
+}
+
+/// Where whole lines begin that are all there is behind what is neither a frame nor text: enough
+/// of them not to be the beginning of a frame.
+fn lines_behind_damage(bytes: &[u8]) -> Option<usize> {
+    let mut at = bytes.len();
+    // The first one has no beginning.
+    let first = bytes.iter().position(|b| *b == b'\n')? + 1;
+    for line in bytes[first..].split_inclusive(|b| *b == b'\n').rev() {
+        if !line.ends_with(b"\n") || !printable(line) {
+            break;
+        }
+        at -= line.len();
+    }
+    (bytes.len() - at >= SURE).then_some(at)
 }
 
 fn printable(bytes: &[u8]) -> bool {
@@ -188,6 +213,35 @@ mod tests {
         fn text(&mut self, bytes: &[u8]) {
             self.text.extend(bytes);
         }
+    }
+
+    #[test]
+    fn text_behind_noise_is_text_after_a_pause() {
+        let (mut split, mut health, mut seen) =
+            (Split::default(), Health::default(), Seen::default());
+        let line = b"a console that knows of no delimiters\r\n";
+        split.feed(b"\x81\x92noise\n\xff\x80", &mut health, &mut seen);
+        split.feed(line, &mut health, &mut seen);
+        split.idle(&mut health, &mut seen);
+        assert_eq!(seen.text, b"", "its beginning is not sure");
+        split.feed(line, &mut health, &mut seen);
+        split.idle(&mut health, &mut seen);
+        assert_eq!(seen.text, line);
+        assert_eq!(health.damaged, 1);
+        // So much noise that its rest was not kept.
+        split.feed(&[0x81; 3 * LONGEST], &mut health, &mut seen);
+        split.feed(line, &mut health, &mut seen);
+        split.idle(&mut health, &mut seen);
+        split.feed(line, &mut health, &mut seen);
+        split.idle(&mut health, &mut seen);
+        assert_eq!(seen.text, [&line[..], line].concat());
+        // The beginning of a frame is not.
+        let mut frame = framed(250, false);
+        frame.pop();
+        split.feed(&frame, &mut health, &mut seen);
+        split.idle(&mut health, &mut seen);
+        split.feed(&[0], &mut health, &mut seen);
+        assert_eq!(seen.frames, [body(250)]);
     }
 
     fn body(n: u8) -> Vec<u8> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::runtime::{Builder, Runtime};
-use tokio_serial::{SerialPort, SerialPortBuilderExt, SerialStream};
+use tokio_serial::{ErrorKind, SerialPort, SerialPortBuilderExt, SerialStream};
 
 /// A port that is open, and the little runtime that waits for it.
 pub struct Port {
@@ -49,6 +49,9 @@ pub fn open(path: &Path, baud: u32) -> Result<SerialStream, String> {
                 }
                 Ok(m) if !is_character_device(&m) || e.description == NO_TERMINAL => {
                     format!("{shown}: is no serial port")
+                }
+                _ if e.kind() == ErrorKind::NoDevice => {
+                    format!("{shown}: is open in another program; `rbpipe devices` says in which")
                 }
                 _ => format!("{shown}: cannot be opened: {}", e.description),
             },
