@@ -5,7 +5,13 @@ use std::sync::Arc;
 
 use rbpipe_core::class::{EventClass, Field, FieldType, Integer};
 
+use super::wire::Kind;
 use super::*;
+
+mod books;
+mod edges;
+mod openings;
+mod waiting;
 
 /// Everything that a decoder tells.
 #[derive(Default)]

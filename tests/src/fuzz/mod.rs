@@ -8,12 +8,14 @@
 
 pub mod damage;
 pub mod held;
+pub mod link;
 pub mod recipe;
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use arbitrary::Unstructured;
+use fastrand::Rng;
 use rbpipe_core::class::EventClass;
 use rbpipe_core::decode::{Classes, Cursor, Value, value};
 use rbpipe_core::packet::{PacketHeader, StreamClass};
@@ -251,4 +253,57 @@ pub fn kernel_input(recipe: &[u8]) -> Vec<u8> {
     let recorded = recorded();
     recipe::kernel(&mut Unstructured::new(recipe), &recorded.texts, &recorded.pages)
         .unwrap_or_default()
+}
+
+/// What a receiver of the link holds at once, whatever comes.
+pub const LINK: usize = 24 << 20;
+
+/// Takes what comes from a line; gives how many records there were. The first byte says what the
+/// rest is: 0, what comes as it is; 1, bodies, each with its length (a little-endian `u16`) before
+/// it, of which frames are made whose checksums are right; 2, a recipe for a sender, on a line that
+/// loses nothing; 3, the same on one that damages; 4, the same, and the frames' contents are
+/// damaged before their checksums are made.
+///
+/// # Panics
+/// See the module; also where what arrives was not sent, or is not counted.
+pub fn link(input: &[u8]) -> usize {
+    let input = &input[..input.len().min(LARGEST)];
+    let Some((kind, rest)) = input.split_first() else { return 0 };
+    let mut cuts = Rng::with_seed(rest.len() as u64);
+    let bytes = match kind {
+        0 => rest.to_vec(),
+        1 => bodies(rest),
+        _ => {
+            let mut u = Unstructured::new(rest);
+            let Ok(sent) = link::sent(&mut u) else { return 0 };
+            match kind {
+                2 => {
+                    sent.arrives_whole(&mut cuts);
+                    return sent.streams.iter().map(|s| s.given.len()).sum();
+                }
+                3 => {
+                    let Ok(bytes) = link::damaged(&mut u, &sent.wire) else { return 0 };
+                    sent.arrives_in_part(&bytes, &mut cuts);
+                    return sent.streams.iter().map(|s| s.given.len()).sum();
+                }
+                _ => link::forged(&mut u, &sent.bytes()).unwrap_or_default(),
+            }
+        }
+    };
+    let ((arrived, health), _) = peak(|| link::fed(&bytes, &mut cuts));
+    let (again, at_once) = link::fed(&bytes, &mut Rng::with_seed(cuts.u64(..)));
+    assert_eq!(arrived.records, again.records, "cut another way");
+    assert_eq!((arrived.text, health), (again.text, at_once), "cut another way");
+    arrived.records.len()
+}
+
+/// Frames of the bodies that an input has.
+fn bodies(mut input: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    while let Some((length, rest)) = input.split_first_chunk() {
+        let length = usize::from(u16::from_le_bytes(*length)).min(rest.len());
+        out.extend(link::sealed(&rest[..length]));
+        input = &rest[length..];
+    }
+    out
 }

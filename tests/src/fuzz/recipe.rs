@@ -170,7 +170,8 @@ fn scalar(u: &mut Unstructured<'_>) -> Result<FieldType> {
     })
 }
 
-fn class(u: &mut Unstructured<'_>, n: usize) -> Result<EventClass> {
+/// A class of any fields.
+pub(super) fn class(u: &mut Unstructured<'_>, n: usize) -> Result<EventClass> {
     let fields = (0..u.int_in_range(0..=5)?).map(|i| {
         let ty = match u.int_in_range(0..=6)? {
             0 => FieldType::String,
