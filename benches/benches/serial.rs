@@ -2,6 +2,7 @@
 //! reads it), with one that carries what it can, and with none (the same memory, no output), in
 //! turns in one run: the ratio of their medians.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,8 @@ fn main() {
                 times[0].push(cost::<Pages>(pages::Config::default(), mode, records));
                 let stalled = Pty::open().expect("a port");
                 let held = open(stalled.port()).expect("a port");
+                // Full from the beginning.
+                while (&held).write(&[b' '; 1024]).is_ok() {}
                 let port = config(stalled.port().to_owned(), format);
                 times[1].push(cost::<Serial>(port, mode, records));
                 drop((held, stalled));
