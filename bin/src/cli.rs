@@ -70,6 +70,12 @@ pub enum Command {
     Devices(crate::devices::DevicesArgs),
     /// Print a trace, its streams merged by time
     Read(crate::read::ReadArgs),
+    /// Receive what a serial backend sends: into a trace, or printed
+    ///
+    /// Events keep the sender's fields and times. What was lost at the sender and what on the
+    /// line are told apart (`link:loss`; at the end, on stderr). It waits for a sender, for a port
+    /// that went away, and ends with SIGINT or SIGTERM; no bytes end it.
+    Receive(crate::receive::ReceiveArgs),
     /// Make a trace whole that a killed pipeline left
     Recover(crate::recover::RecoverArgs),
     /// How a running pipeline stands: recorded, lost, rates, fill

@@ -17,6 +17,7 @@ mod devices;
 #[doc(hidden)]
 pub mod fuzz;
 mod read;
+mod receive;
 mod recover;
 mod report;
 mod snapshots;
@@ -26,7 +27,7 @@ mod walk;
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -75,6 +76,7 @@ pub fn run() -> ExitCode {
                 USAGE
             }
         },
+        Some(Command::Receive(args)) => received(&args),
         Some(Command::Devices(args)) => done(devices::run(&args, &mut raw_stdout())),
         Some(Command::Recover(args)) => done(recover::run(&args)),
         Some(Command::Status(args)) => talked(client::status(&args, &mut io::stdout())),
@@ -200,7 +202,23 @@ fn pipeline(args: &RunArgs) -> u8 {
         }
     };
     let name = config.name.clone();
-    let mut ended = walk::run(config, claim).unwrap_or_else(|e| walk::Ended::nothing(name, e));
+    let ended = walk::run(config, claim).unwrap_or_else(|e| walk::Ended::nothing(name, e));
+    last_words(ended, report)
+}
+
+/// The other end of a serial line.
+fn received(args: &receive::ReceiveArgs) -> u8 {
+    match args.out() {
+        None => done(receive::print(args, &mut raw_stdout())),
+        Some(out) => {
+            let ended = receive::record(args, out);
+            last_words(ended.unwrap_or_else(|e| walk::Ended::nothing("received".into(), e)), None)
+        }
+    }
+}
+
+/// Says how a pipeline has ended; gives the program's exit code.
+fn last_words(mut ended: walk::Ended, report: Option<(&PathBuf, File)>) -> u8 {
     let mut failed = ended.failed;
     // The report first: it is for programs, which may not have got anything else.
     if let Some((path, mut file)) = report {

@@ -153,6 +153,21 @@ impl Ended {
 /// A device that cannot be opened; nothing has been recorded then. What goes wrong later is
 /// in [`Ended::errors`].
 pub fn run(config: PipelineConfig, claim: Option<Arc<Claim>>) -> anyhow::Result<Ended> {
+    run_when(claim, |_| {
+        let context = Context::new(config.name.clone());
+        Ok((config, context))
+    })
+}
+
+/// The same for a pipeline that is known only when something has come, which `ready` waits for:
+/// not longer than until it is asked to end.
+///
+/// # Errors
+/// As above, and what `ready` says.
+pub fn run_when(
+    claim: Option<Arc<Claim>>,
+    ready: impl FnOnce(&Asked) -> anyhow::Result<(PipelineConfig, Context)>,
+) -> anyhow::Result<Ended> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -162,7 +177,9 @@ pub fn run(config: PipelineConfig, claim: Option<Arc<Claim>>) -> anyhow::Result<
         let _runtime = runtime.enter();
         Asked::listen(claim.clone()).context("cannot listen for signals")?
     };
-    let context = Arc::new(Context::new(config.name.clone()));
+    let (config, context) = ready(&asked)?;
+    let context = Arc::new(context);
+    let clock_offset = context.clock_offset;
     let mut sources =
         config.sources.into_iter().map(open_source).collect::<anyhow::Result<Vec<_>>>()?;
     asked.check()?;
@@ -198,7 +215,7 @@ pub fn run(config: PipelineConfig, claim: Option<Arc<Claim>>) -> anyhow::Result<
     let ended = Arc::new(tokio::sync::Notify::new());
     let sources: Vec<RunningSource> = sources
         .into_iter()
-        .map(|s| s.start(&channels, &stop, &ended))
+        .map(|s| s.start(&channels, clock_offset, &stop, &ended))
         .collect::<anyhow::Result<_>>()?;
     let server = claim.and_then(|claim| {
         let outside = Outside {

@@ -119,9 +119,8 @@ impl<B: Backend> Channel<B> {
         let mut make = |class, cpu| {
             let id = streams.len() as u32;
             let wake = Arc::clone(&wake);
-            let made =
-                make_stream(&mut backend, &options, id, class, cpu, Timestamps::Clock, wake)?;
-            streams.push(made);
+            let who = Who { id, class, cpu, start: clock::now() };
+            streams.push(make_stream(&mut backend, &options, who, Timestamps::Clock, wake)?);
             Ok::<_, StreamError>(())
         };
         match options.streams {
@@ -150,7 +149,8 @@ impl<B: Backend> Prepared<B> {
     /// No memory.
     pub fn import(&mut self, cpu: Option<u32>) -> Result<ImportWriter, StreamError> {
         let id = self.streams.len() as u32;
-        let stream = make_import(&mut self.backend, &self.options, id, cpu, &self.wake)?;
+        let start = clock::now();
+        let stream = make_import(&mut self.backend, &self.options, id, cpu, start, &self.wake)?;
         let core = Arc::clone(stream.core());
         self.streams.push(stream);
         Ok(ImportWriter::new(core))
@@ -189,8 +189,21 @@ impl<B: Backend> Channel<B> {
     /// # Errors
     /// No memory.
     pub fn import(&mut self, cpu: Option<u32>) -> Result<ImportWriter, StreamError> {
+        self.import_from(cpu, clock::now())
+    }
+
+    /// The same for a stream that begins at `start` (nanoseconds, on its records' clock): records
+    /// that come from elsewhere are older than now, or of another clock.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn import_from(
+        &mut self,
+        cpu: Option<u32>,
+        start: u64,
+    ) -> Result<ImportWriter, StreamError> {
         let id = self.streams.len() as u32;
-        let stream = make_import(&mut self.backend, &self.options, id, cpu, &self.wake)?;
+        let stream = make_import(&mut self.backend, &self.options, id, cpu, start, &self.wake)?;
         let core = Arc::clone(stream.core());
         self.shared.imports().push(Arc::clone(&core));
         self.streams.push(stream);
@@ -208,23 +221,31 @@ impl<B: Backend> Channel<B> {
     }
 }
 
+/// Who a stream is that is to be made.
+struct Who {
+    id: u32,
+    class: StreamClass,
+    cpu: Option<u32>,
+    start: u64,
+}
+
 fn make_import<B: Backend>(
     backend: &mut B,
     options: &ChannelOptions,
     id: u32,
     cpu: Option<u32>,
+    start: u64,
     wake: &Arc<Wake>,
 ) -> Result<Stream<B::Memory>, StreamError> {
     let class = if cpu.is_some() { StreamClass::Cpu } else { StreamClass::Plain };
-    make_stream(backend, options, id, class, cpu, Timestamps::Given, Arc::clone(wake))
+    let who = Who { id, class, cpu, start };
+    make_stream(backend, options, who, Timestamps::Given, Arc::clone(wake))
 }
 
 fn make_stream<B: Backend>(
     backend: &mut B,
     options: &ChannelOptions,
-    id: u32,
-    class: StreamClass,
-    cpu: Option<u32>,
+    Who { id, class, cpu, start }: Who,
     timestamps: Timestamps,
     wake: Arc<Wake>,
 ) -> Result<Stream<B::Memory>, StreamError> {
@@ -237,7 +258,7 @@ fn make_stream<B: Backend>(
         id,
         class,
         cpu,
-        start: clock::now(),
+        start,
         identity: backend.identity(),
         subbuf_size: geometry.subbuf_size() as usize,
         memories: geometry.memories() as usize,

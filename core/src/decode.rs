@@ -54,6 +54,29 @@ impl Classes {
     pub fn all(&self) -> impl Iterator<Item = &Arc<EventClass>> {
         self.list.iter().map(|(c, _)| c)
     }
+    /// Adds one behind the others.
+    pub fn push(&mut self, class: Arc<EventClass>) {
+        let parts = parts(&class);
+        self.list.push((class, parts));
+    }
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+    /// Whether these bytes are a payload of the class at this place, from the first to the last.
+    /// What comes from elsewhere is asked before it is put among others, whose places depend on
+    /// its size.
+    #[must_use]
+    pub fn fits(&self, place: usize, payload: &[u8]) -> bool {
+        let size = self.list.get(place).and_then(|(_, parts)| payload_size(parts, payload));
+        size == Some(payload.len())
+    }
     /// The class at this place.
     #[inline]
     #[must_use]
@@ -323,6 +346,18 @@ mod tests {
         content.extend([9; 5]);
         let records = all(&content, 0).unwrap();
         assert_eq!(records.iter().map(|r| r.class).collect::<Vec<_>>(), [Some(1), None, None]);
+    }
+
+    #[test]
+    fn a_payload_fits_its_class_or_it_does_not() {
+        let mut list = Classes::new(classes().all().cloned());
+        list.push(Arc::new(EventClass::new("n", vec![])));
+        assert!(list.fits(0, &[1, 2, 3, 4]));
+        assert!(!list.fits(0, &[1, 2, 3]) && !list.fits(0, &[1, 2, 3, 4, 5]));
+        let text = [b"hi\0".as_slice(), &1u32.to_le_bytes(), &[9, 9]].concat();
+        assert!(list.fits(1, &text));
+        assert!(!list.fits(1, &text[..8]) && !list.fits(1, b"hi"));
+        assert!(list.fits(2, &[]) && !list.fits(2, &[0]) && !list.fits(3, &[]));
     }
 
     #[test]

@@ -274,6 +274,10 @@ impl<B: Backend> Channel<B> {
             }
             Ask::Snapshot { to, at_the_end: true } => self.last_snapshots.push((to, reply)),
             Ask::Snapshot { to, at_the_end: false } => self.snapshot_for(to, reply),
+            Ask::Import { cpu, start } => {
+                let made = self.import_from(cpu, start);
+                reply.tell(made.map(Done::Imported).map_err(Refused::from));
+            }
         }
     }
 

@@ -6,6 +6,7 @@ pub mod faulty;
 pub mod fuzz;
 pub mod growing;
 pub mod kernel;
+pub mod line;
 pub mod link;
 pub mod program;
 pub mod recording;

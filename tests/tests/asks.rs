@@ -1,7 +1,9 @@
 //! Goal: whoever asks a drain for something gets one reply, the right one, whatever becomes of
 //! the drain. Method: an output of the tests' own, and drains that end, stop and panic.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use rbpipe_core::channel::{Channel, ChannelOptions, Monitor, Streams, Writer};
 use rbpipe_core::class::ClassId;
 use rbpipe_core::drain::{Answer, Ask, Control, Done, Refused};
 use rbpipe_core::frontend::{Geometry, Mode};
-use rbpipe_core::stream::Packet;
+use rbpipe_core::stream::{GivenRecord, ImportWriter, Packet, WriteError};
 use rbpipe_tests::collect::{Collect, Loan};
 use rbpipe_tests::records;
 
@@ -24,6 +26,9 @@ struct Bench {
 
 impl Bench {
     fn new(treatment: impl FnMut(u64, Packet<Loan>) + Send + 'static) -> Self {
+        Self::of(Collect::new(treatment))
+    }
+    fn of(backend: Collect) -> Self {
         let (classes, class) = records::classes();
         let geometry = Geometry::new(4096, 4, 1, 84).expect("a geometry");
         let plan = ChannelPlan { name: "c".into(), geometry, mode: Mode::Discard, classes };
@@ -35,7 +40,7 @@ impl Bench {
             read_timer: None,
             prefault: false,
         };
-        let channel = Channel::open(options, Collect::new(treatment)).expect("it opens");
+        let channel = Channel::open(options, backend).expect("it opens");
         let (writer, monitor) = (channel.writer(), channel.monitor());
         let control = Control::new(channel.waker());
         let asked = control.clone();
@@ -134,6 +139,69 @@ fn a_flush_tells_what_could_not_be_written() {
     }
     bench.control.stop();
     bench.drain.join().expect("no panic").expect("closed");
+}
+
+/// An import stream of a drain that runs.
+fn import(control: &Control, cpu: Option<u32>, start: u64) -> Result<ImportWriter, Refused> {
+    match soon(&control.request(Ask::Import { cpu, start })) {
+        Ok(Done::Imported(stream)) => Ok(stream),
+        Ok(other) => panic!("{other:?}"),
+        Err(e) => Err(e),
+    }
+}
+
+#[test]
+fn a_running_drain_makes_streams_that_begin_in_the_past() {
+    let starts: Arc<Mutex<Vec<(u32, u64, u64, u64)>>> = Arc::default();
+    let seen = Arc::clone(&starts);
+    let bench = Bench::new(move |n, packet| {
+        let facts = *packet.facts();
+        let info = packet.stream();
+        let what = (info.id, info.start, facts.records, facts.lost);
+        seen.lock().expect("no panic").push(what);
+        written(n, packet);
+    });
+    bench.write(5);
+    let bytes = records::record(0, 0, 10);
+    let given = |time| GivenRecord { time, class: bench.class, payload: &bytes };
+    let mut first = import(&bench.control, Some(7), 1000).expect("made");
+    let mut second = import(&bench.control, None, 50).expect("made");
+    assert_eq!((first.id(), second.id()), (1, 2));
+    assert_eq!(first.write_run(&[given(1000), given(1001)]), Ok(2));
+    first.lost_before(3);
+    assert_eq!(first.write_run(&[given(1002)]), Ok(1));
+    // It never had a record.
+    second.lost_before(4);
+    bench.control.stop();
+    bench.drain.join().expect("no panic").expect("closed");
+    let streams = bench.monitor.streams();
+    let books: Vec<_> = streams.iter().map(|s| (s.id, s.cpu, s.books.output_records)).collect();
+    assert_eq!(books, [(0, None, 5), (1, Some(7), 3), (2, None, 0)]);
+    assert!(streams.iter().all(|s| s.books.engine.full == 0), "nobody offered them");
+    let seen = starts.lock().expect("no panic");
+    let of = |id| seen.iter().filter(move |s| s.0 == id).map(|s| (s.1, s.2, s.3));
+    assert_eq!(of(1).collect::<Vec<_>>(), [(1000, 2, 0), (1000, 1, 3)]);
+    assert_eq!(of(2).collect::<Vec<_>>(), [(50, 0, 4)], "told when it ended");
+    // Asked too late.
+    assert!(matches!(import(&bench.control, None, 0), Err(Refused::Ended)));
+    assert_eq!(first.write_run(&[given(1003)]), Err(WriteError::Closed));
+}
+
+#[test]
+fn a_stream_that_cannot_be_made_is_refused() {
+    let output = Collect::new(written);
+    let exhausted = Arc::clone(&output.exhausted);
+    let bench = Bench::of(output);
+    exhausted.store(true, Ordering::Relaxed);
+    let refused = import(&bench.control, None, 1);
+    assert!(matches!(refused, Err(Refused::NoStream(_))), "{refused:?}");
+    exhausted.store(false, Ordering::Relaxed);
+    assert_eq!(import(&bench.control, None, 1).expect("made").id(), 1, "no number is left out");
+    bench.write(3);
+    bench.control.stop();
+    bench.drain.join().expect("no panic").expect("closed");
+    assert_eq!(bench.monitor.streams().len(), 2);
+    assert_eq!(bench.monitor.streams()[0].books.output_records, 3);
 }
 
 #[test]

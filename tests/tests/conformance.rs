@@ -12,6 +12,7 @@ use rbpipe_core::drain::{Control, Notice};
 use rbpipe_core::frontend::{Geometry, Mode};
 use rbpipe_tests::faulty::{Fault, Faulty};
 use rbpipe_tests::records::{self, Found};
+use rbpipe_tests::terminal::Terminal;
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -67,6 +68,14 @@ fn run<B: Backend>(case: Case) {
     let trace = dir.path().join("trace");
     if table.contains_key("path") {
         table.insert("path".into(), trace.display().to_string().into());
+    }
+    // A line that is as fast as the rings, so that it is the engine that is seen.
+    let terminal = (B::TYPE == "serial").then(|| Terminal::new(u32::MAX));
+    if let Some(terminal) = &terminal {
+        table.insert("path".into(), terminal.path.display().to_string().into());
+        table.insert("baud".into(), 4_000_000_000i64.into());
+        table.insert("frame".into(), 4096.into());
+        table.insert("drain_timeout".into(), "60 s".into());
     }
     if table.contains_key("memory") {
         table.insert("memory".into(), case.memory.into());

@@ -272,6 +272,9 @@ pub(super) struct Bytes {
 }
 
 impl Bytes {
+    /// Memory that is kept from frame to frame.
+    const KEPT: usize = 1024;
+
     /// Text or not: text begins with an idea of what letters there are.
     pub(super) fn new(text: bool) -> Self {
         Self {
@@ -287,6 +290,8 @@ impl Bytes {
         self.same = Number::new();
         self.tree = if text { TEXT } else { Tree::new() };
         self.last.clear();
+        // One long value in each of many fields would be kept for ever.
+        self.last.shrink_to(Self::KEPT);
     }
 
     /// Bytes, of which there are at most `most`: appended to `out`. Gives whether there are no

@@ -8,22 +8,21 @@ use std::sync::Arc;
 
 use self::frame::{Decoding, Frame, Key};
 use self::stream::{Held, Stream};
+use super::bounds::{CLASS_BYTES, LONGEST_BODY, LONGEST_NAME, MOST_CLASSES, MOST_STREAMS};
 use super::layout;
 use super::split::{Pieces, Split};
 use super::wire::{self, Epoch, Kind, read_number, read_small, read_text};
 use super::{Health, LinkStream, Receive, Session, Totals};
 
-/// Streams of a session.
-const MOST_STREAMS: u32 = 4096;
-/// Event classes of a session.
-const MOST_CLASSES: u32 = 4096;
-/// Bytes of their descriptions.
-const CLASS_BYTES: usize = 1 << 20;
 /// Bytes of frames that wait for an announcement.
 const HELD_BYTES: usize = 1 << 20;
-/// A body that came in pieces is not longer than this.
-const LONGEST_BODY: usize = (128 << 10) + 256;
-/// A frame waits for an announcement as long as those are apart, and this much longer (ns).
+/// What a frame that waits costs beside its bytes.
+const HELD_FRAME: usize = 64;
+/// A frame that waits is read again as often as this when something that it lacks comes, and
+/// once more when its time is up.
+const MOST_READS: u8 = 64;
+/// A frame waits for an announcement for this long (ns), or until all that is in use must have
+/// been announced since something was missed.
 const PATIENCE: u64 = 3_000_000_000;
 
 /// Finds frames and text in what comes from a line. Whatever that is, it neither panics nor
@@ -56,6 +55,7 @@ impl Decoder {
     pub fn reopened(&mut self, to: &mut impl Receive) {
         self.with(to, |split, health, both| split.cut(health, both));
         self.link.assembly = None;
+        self.link.missed();
     }
 
     /// There will be no more: frames that still wait are given up, and told as missing.
@@ -102,6 +102,9 @@ impl<R: Receive> Pieces for Both<'_, R> {
     fn text(&mut self, bytes: &[u8]) {
         self.to.text(bytes);
     }
+    fn damage(&mut self) {
+        self.link.missed();
+    }
 }
 
 /// What a receiver knows of its sender.
@@ -111,6 +114,8 @@ struct Link {
     session: Option<Hello>,
     /// A HELLO of this epoch was seen; before, frames wait for it.
     sure: bool,
+    /// It was, until a frame's numbers went back: it was doubled, or is another session's.
+    doubt: bool,
     waiting: VecDeque<Vec<u8>>,
     streams: Vec<Stream>,
     class_bytes: usize,
@@ -119,6 +124,8 @@ struct Link {
     held_bytes: usize,
     /// The sender's time, as far as it is known (ticks).
     clock: u64,
+    /// All that is in use will have been announced since something was last missed (ticks).
+    complete: u64,
     strange: u64,
     generations: u64,
     given_up: u64,
@@ -176,11 +183,11 @@ impl Link {
     }
 
     fn wait(&mut self, body: Vec<u8>) {
-        self.held_bytes += body.len();
+        self.held_bytes += body.len() + HELD_FRAME;
         self.waiting.push_back(body);
         while self.held_bytes > HELD_BYTES {
             let Some(first) = self.waiting.pop_front() else { break };
-            self.held_bytes -= first.len();
+            self.held_bytes -= first.len() + HELD_FRAME;
             self.given_up += 1;
         }
     }
@@ -191,7 +198,9 @@ impl Link {
         if epoch != self.epoch || (!same && self.sure) {
             self.begin(epoch, to);
         }
-        let news = !self.sure;
+        // A doubled frame is no new opening.
+        let doubled = std::mem::take(&mut self.doubt) && same;
+        let news = !self.sure && !doubled;
         self.sure = true;
         if same {
             self.generations += u64::from(news);
@@ -213,14 +222,39 @@ impl Link {
         self.clock = self.clock.max(hello.elapsed);
         if news {
             to.session(&hello.session);
-            for body in std::mem::take(&mut self.waiting) {
-                self.held_bytes -= body.len();
-                if let Some((kind, _, rest)) = wire::read_head(&body) {
-                    self.process(kind, rest, &body, true, to);
-                }
+            self.complete = self.began().saturating_add(hello.announce_every / hello.session.tick);
+        }
+        self.go_on(to);
+        self.give_up_old(to);
+    }
+
+    /// When the first of the frames that wait for a HELLO came, which is said that often (ticks).
+    fn began(&self) -> u64 {
+        let Some(hello) = self.session else { return self.clock };
+        let first = self.waiting.iter().find_map(|body| {
+            let (kind, _, mut rest) = wire::read_head(body)?;
+            read_small(&mut rest).filter(|_| kind == Kind::Data)?;
+            u64::try_from(wire::unzigzag(read_number(&mut rest)?)).ok()
+        });
+        let earliest = self.clock.saturating_sub(wire::HELLO_EVERY / hello.session.tick);
+        first.map_or(self.clock, |first| first.clamp(earliest, self.clock))
+    }
+
+    /// Frames that waited for a HELLO.
+    fn go_on(&mut self, to: &mut impl Receive) {
+        for body in std::mem::take(&mut self.waiting) {
+            self.held_bytes -= body.len() + HELD_FRAME;
+            if let Some((kind, _, rest)) = wire::read_head(&body) {
+                self.process(kind, rest, &body, true, to);
             }
         }
-        self.give_up_old(to);
+    }
+
+    /// Something did not arrive: an announcement, perhaps.
+    fn missed(&mut self) {
+        let Some(hello) = self.session else { return };
+        let wait = hello.announce_every.saturating_add(PATIENCE) / hello.session.tick;
+        self.complete = self.complete.max(self.clock.saturating_add(wait));
     }
 
     /// A frame of the epoch that we are in. `confirmed`: a HELLO came behind it.
@@ -261,7 +295,8 @@ impl Link {
             n => Some(u32::try_from(n - 1).ok()?),
         };
         let id = read_small(&mut rest)?;
-        let channel = std::str::from_utf8(read_text(&mut rest)?).ok()?.to_owned();
+        let channel = read_text(&mut rest).filter(|c| c.len() <= LONGEST_NAME)?;
+        let channel = std::str::from_utf8(channel).ok()?.to_owned();
         let who = LinkStream { channel, id, cpu };
         let stream = self.stream_at(number);
         match &stream.who {
@@ -275,13 +310,14 @@ impl Link {
         Some(())
     }
 
-    /// Numbers or times that go back, another meaning of a number: another session's, whose HELLO
-    /// was lost. Frames wait for the next one.
+    /// Numbers or times that go back, another meaning of a number: the frame came twice, or is
+    /// another session's, whose HELLO was lost. Frames wait for the next one.
     fn doubt(&mut self, body: &[u8], confirmed: bool) -> Option<()> {
         if confirmed {
             return None;
         }
         self.sure = false;
+        self.doubt = true;
         self.wait(body.to_vec());
         Some(())
     }
@@ -325,11 +361,13 @@ impl Link {
             self.assembly = Some(Assembly { number, total, body: Vec::new() });
         }
         // A piece whose beginning was lost says nothing: what is missing shows later.
-        let Some(assembly) = &mut self.assembly else { return Some(()) };
-        if (assembly.number, assembly.total, assembly.body.len()) != (number, total, at) {
+        let expected = self.assembly.as_ref().map(|a| (a.number, a.total, a.body.len()));
+        if expected != Some((number, total, at)) {
             self.assembly = None;
+            self.missed();
             return Some(());
         }
+        let assembly = self.assembly.as_mut()?;
         assembly.body.extend_from_slice(rest);
         if assembly.body.len() < total {
             return Some(());
@@ -362,15 +400,22 @@ impl Link {
         if frame.sent < stream.arrived || goes_back {
             return self.doubt(body, confirmed);
         }
+        let missed = stream.arrived > 0 && frame.sent > stream.arrived;
         stream.arrived = frame.sent + frame.count;
         stream.base = frame.base.or(stream.base);
+        if missed {
+            self.missed();
+        }
+        let stream = &mut self.streams[number as usize];
         let unknown = stream.who.is_none().then_some(Key::Stream(number));
         let missing = unknown.or(frame.missing);
         if missing.is_none() && stream.held.is_empty() {
             self.deliver(number, &frame, start, to);
         } else {
-            stream.held.push_back(Held { body: body.to_vec(), missing, since: clock });
-            self.held_bytes += body.len();
+            let patience = PATIENCE / self.session?.session.tick;
+            let until = clock.saturating_add(patience).max(self.complete);
+            stream.held.push_back(Held { body: body.to_vec(), missing, until, reads: 0 });
+            self.held_bytes += body.len() + HELD_FRAME;
             if let Some(key) = missing {
                 self.decoding.wants(key);
             }
@@ -393,12 +438,19 @@ impl Link {
     /// Looks again at frames that waited for what has just been learned.
     fn resolve(&mut self, to: &mut impl Receive) {
         let mut any = false;
-        while let Some(key) = self.decoding.news() {
+        loop {
+            let news = self.decoding.news();
+            if news.is_empty() {
+                break;
+            }
             any = true;
             for number in 0..self.streams.len() {
                 for at in 0..self.streams[number].held.len() {
-                    let stream = &self.streams[number];
-                    if stream.held[at].missing == Some(key) {
+                    let stream = &mut self.streams[number];
+                    let held = &mut stream.held[at];
+                    let has_come = held.missing.is_some_and(|key| news.contains(&key));
+                    if has_come && held.reads < MOST_READS {
+                        held.reads += 1;
                         let unknown = stream.who.is_none().then_some(Key::Stream(number as u32));
                         let read = self.decoding.read_body(&stream.held[at].body);
                         let missing = unknown.or(read.and_then(|f| f.missing));
@@ -422,28 +474,26 @@ impl Link {
     /// Delivers a stream's first held frame, as far as it is understood.
     fn deliver_held(&mut self, number: usize, to: &mut impl Receive) {
         let Some(held) = self.streams[number].held.pop_front() else { return };
-        self.held_bytes -= held.body.len();
-        if held.missing.is_some() {
-            self.given_up += 1;
-        }
+        self.held_bytes -= held.body.len() + HELD_FRAME;
         let start = self.session.map_or(0, |h| h.start);
         match self.decoding.read_body(&held.body) {
             // Nobody knows whose records these are.
-            Some(_) if self.streams[number].who.is_none() => {}
-            Some(frame) => self.deliver(number as u32, &frame, start, to),
+            Some(_) if self.streams[number].who.is_none() => self.given_up += 1,
+            Some(frame) => {
+                self.given_up += u64::from(frame.missing.is_some());
+                self.deliver(number as u32, &frame, start, to);
+            }
             None => self.strange += 1,
         }
     }
 
     /// Frames that have waited for too long, or are too many.
     fn give_up_old(&mut self, to: &mut impl Receive) {
-        let Some(hello) = self.session else { return };
-        let patience = hello.announce_every.saturating_add(PATIENCE) / hello.session.tick;
         loop {
             let waiting = self.streams.iter().enumerate();
-            let waiting = waiting.filter_map(|(n, s)| Some((s.held.front()?.since, n)));
-            let Some((since, number)) = waiting.min() else { return };
-            if self.clock.saturating_sub(since) <= patience && self.held_bytes <= HELD_BYTES {
+            let waiting = waiting.filter_map(|(n, s)| Some((s.held.front()?.until, n)));
+            let Some((until, number)) = waiting.min() else { return };
+            if self.clock <= until && self.held_bytes <= HELD_BYTES {
                 return;
             }
             self.deliver_held(number, to);
@@ -462,9 +512,13 @@ impl Link {
     }
 
     fn give_up_all(&mut self, to: &mut impl Receive) {
+        if std::mem::take(&mut self.doubt) {
+            // No other session has said that these are its frames.
+            self.go_on(to);
+        }
         self.give_up_streams(to);
         for body in std::mem::take(&mut self.waiting) {
-            self.held_bytes -= body.len();
+            self.held_bytes -= body.len() + HELD_FRAME;
             self.given_up += 1;
         }
     }

@@ -7,23 +7,23 @@ use std::sync::Arc;
 
 use rbpipe_core::class::{EventClass, FieldType};
 
+use super::bounds::{
+    ALL_WORDS, CLASS_BYTES, LONGEST_BODY, LONGEST_NAME, LONGEST_PAYLOAD, LONGEST_WORD,
+    MOST_CLASSES, MOST_FIELDS, MOST_STREAMS, MOST_WORDS,
+};
 use super::coder::Writer;
 use super::column::Word;
-use super::layout::{self, LONGEST_PAYLOAD, Layout, MOST_DOMAINS};
+use super::layout::{self, Layout, MOST_DOMAINS};
 use super::model::{Before, Dictionary, FrameModel, MOST_BYTES, MOST_RECORDS};
-use super::wire::{self, Epoch, Kind, number, text, zigzag};
+use super::wire::{self, Epoch, HELLO_EVERY, Kind, number, text, zigzag};
 use super::{LinkOptions, LinkRecord, LinkStream, Totals};
 
-/// How often a sender says who it is (ns).
-const HELLO_EVERY: u64 = 2_000_000_000;
+/// Who the sender is is said this often in each generation, and the last totals at the latest.
+const LAST_HELLOS: u8 = 3;
 /// What is new is announced once more after this (ns): a frame may have been lost.
 const ONCE_MORE: u64 = 1_000_000_000;
-/// Words of one dictionary; when it is full a new generation begins.
-const MOST_WORDS: usize = 4096;
-/// A longer text is not worth a place in the dictionary.
-const LONGEST_WORD: usize = 64;
-/// A body that goes over the line in pieces: a record of the longest payload, coded badly.
-const LONGEST_BODY: usize = 2 * LONGEST_PAYLOAD;
+/// Bytes of the coded part of a body that goes over the line in pieces.
+const LONGEST_CODE: usize = 2 * LONGEST_PAYLOAD;
 
 /// Makes frames of records.
 pub struct Encoder {
@@ -34,12 +34,16 @@ pub struct Encoder {
     /// The latest `now`.
     now: u64,
     hello_at: u64,
+    /// How often that was said in this generation, at most 3.
+    hellos: u8,
     /// Nothing was sent yet in this session.
     fresh: bool,
     /// Nothing was sent yet through this opening: what is on the line is not ours.
     opening: bool,
     streams: Vec<StreamState>,
     classes: Vec<ClassState>,
+    /// Bytes of the descriptions of those that are in use.
+    described: usize,
     domains: Vec<Vec<FieldType>>,
     words: Vocabulary,
     model: FrameModel,
@@ -75,6 +79,8 @@ impl StreamState {
 struct ClassState {
     layout: Arc<Layout>,
     announced: Announced,
+    /// Whether a receiver takes it; asked when it is first used.
+    taken: Option<bool>,
 }
 
 /// When something was announced.
@@ -93,6 +99,12 @@ impl Announced {
             _ => every,
         };
         now.saturating_sub(self.at) >= wait
+    }
+    /// What was announced once is due.
+    fn hurry(&mut self, now: u64) {
+        if self.times == 1 {
+            self.at = now.saturating_sub(ONCE_MORE);
+        }
     }
     fn done(&mut self, now: u64) {
         *self = Self { at: now, times: self.times.saturating_add(1).min(2) };
@@ -118,10 +130,12 @@ impl Encoder {
             start: None,
             now: 0,
             hello_at: 0,
+            hellos: 0,
             fresh: true,
             opening: true,
             streams: Vec::new(),
             classes: Vec::new(),
+            described: 0,
             domains: Vec::new(),
             model: FrameModel::default(),
             coder: Writer::default(),
@@ -132,7 +146,9 @@ impl Encoder {
     }
 
     /// A new stream; gives its number.
-    pub fn stream(&mut self, stream: LinkStream) -> u32 {
+    pub fn stream(&mut self, mut stream: LinkStream) -> u32 {
+        // A receiver takes no longer one.
+        stream.channel.truncate(cut(&stream.channel, LONGEST_NAME).len());
         self.streams.push(StreamState {
             who: stream,
             announced: Announced::default(),
@@ -150,6 +166,7 @@ impl Encoder {
     pub fn reopened(&mut self) {
         self.epoch.generation = self.epoch.generation.wrapping_add(1);
         self.words.forget();
+        self.hellos = 0;
         self.opening = true;
         self.resync();
     }
@@ -169,6 +186,7 @@ impl Encoder {
             return;
         }
         self.hello_at = now.saturating_add(HELLO_EVERY);
+        self.hellos = (self.hellos + 1).min(LAST_HELLOS);
         let start = self.start(now);
         let tick = self.options.tick;
         let mut body = self.begin(Kind::Hello);
@@ -191,8 +209,9 @@ impl Encoder {
     /// it what has to be announced for it; appended to `out`. Gives how many were taken: at least
     /// one, where there is one. `classes`: by their places; it only grows.
     ///
-    /// A record that no frame holds goes out in several; one of more than 64 KiB does not, and is
-    /// counted: it is taken and told as lost (see [`Encoder::too_big`]).
+    /// A record that no frame holds goes out in several; one of more than 64 KiB does not, nor does
+    /// one whose class or stream is more than a receiver takes. It is taken, counted and told as lost
+    /// (see [`Encoder::too_big`]).
     ///
     /// # Panics
     /// Where the stream is none of ours, or a record's class has no place in `classes`.
@@ -206,9 +225,9 @@ impl Encoder {
     ) -> usize {
         self.know(stream, classes);
         let Some(first) = records.first() else { return 0 };
-        let state = &self.streams[stream as usize];
-        let layout = |class: usize| &self.classes[state.classes[class] as usize].layout;
-        if !layout(first.class).fits(first.payload) {
+        let class = self.streams[stream as usize].classes[first.class];
+        let known = stream < MOST_STREAMS && self.is_taken(class);
+        if !known || !self.classes[class as usize].layout.fits(first.payload) {
             return self.streams[stream as usize].too_big(first);
         }
         self.due(now, out);
@@ -229,7 +248,7 @@ impl Encoder {
         // The count takes at most two bytes: there are at most 4096.
         let mut taken = self.code(stream, now, records, room.saturating_sub(header.len() + 2));
         if taken == 0 {
-            taken = self.code(stream, now, &records[..1], LONGEST_BODY);
+            taken = self.code(stream, now, &records[..1], LONGEST_CODE);
         }
         if taken == 0 {
             self.body = header;
@@ -252,7 +271,9 @@ impl Encoder {
         taken
     }
 
-    /// Records of this stream that were too big for the link, so far.
+    /// Records of this stream that were too big for the link, or of a class or stream that a
+    /// receiver has no place for (a description of more than 128 KiB, more than 4096 of them or
+    /// 1 MiB in all), so far.
     ///
     /// # Panics
     /// Where the stream is none of ours.
@@ -277,7 +298,17 @@ impl Encoder {
     /// # Panics
     /// Where the stream is none of ours.
     pub fn totals(&mut self, stream: u32, totals: &Totals, last: bool, out: &mut Vec<u8>) {
+        if stream >= MOST_STREAMS {
+            return;
+        }
         let now = self.now;
+        if last {
+            // There is no other time to mend what was lost of these.
+            if self.hellos < LAST_HELLOS {
+                self.hello_at = 0;
+            }
+            self.streams[stream as usize].announced.hurry(now);
+        }
         self.due(now, out);
         self.announce(stream, now, &[], out);
         let state = &self.streams[stream as usize];
@@ -295,8 +326,7 @@ impl Encoder {
     pub fn reply(&mut self, line: &str, out: &mut Vec<u8>) {
         let mut body = self.begin(Kind::Reply);
         let room = wire::room(self.options.frame) - body.len();
-        let end = (0..=room.min(line.len())).rev().find(|n| line.is_char_boundary(*n));
-        body.extend_from_slice(&line.as_bytes()[..end.unwrap_or(0)]);
+        body.extend_from_slice(cut(line, room).as_bytes());
         self.put(body, out);
     }
 
@@ -369,16 +399,39 @@ impl Encoder {
                     Some(number as u32)
                 });
                 let announced = Announced::default();
-                self.classes.push(ClassState { layout: Arc::new(layout), announced });
+                self.classes.push(ClassState { layout: Arc::new(layout), announced, taken: None });
                 self.classes.len() - 1
             });
             state.classes.push(number as u32);
         }
     }
 
+    /// Whether a receiver takes this class: it is one of not too many, and so is what is to be said
+    /// of all that are in use.
+    #[inline]
+    fn is_taken(&mut self, class: u32) -> bool {
+        self.classes[class as usize].taken.unwrap_or_else(|| self.ask(class))
+    }
+
+    fn ask(&mut self, class: u32) -> bool {
+        let state = &mut self.classes[class as usize];
+        let mut said = Vec::new();
+        layout::write(&state.layout, &mut said);
+        let all = self.described + said.len();
+        // A body has a head, a generation and the number before that.
+        let taken = class < MOST_CLASSES
+            && state.layout.class.fields.len() <= MOST_FIELDS
+            && said.len() + 4 <= LONGEST_BODY
+            && all <= CLASS_BYTES;
+        if taken {
+            self.described = all;
+        }
+        state.taken = Some(taken);
+        taken
+    }
+
     /// Codes records until `room` bytes are full; gives how many.
     fn code(&mut self, stream: u32, now: u64, records: &[LinkRecord<'_>], room: usize) -> usize {
-        let numbers = &self.streams[stream as usize].classes;
         self.model.reset();
         self.coder.reset();
         self.words.begin(now);
@@ -386,7 +439,10 @@ impl Encoder {
         let mut last = records.first().map_or(0, |r| r.time / tick);
         let mut bytes = 0;
         for (at, record) in records.iter().enumerate() {
-            let class = numbers[record.class];
+            let class = self.streams[stream as usize].classes[record.class];
+            if !self.is_taken(class) {
+                return at;
+            }
             let layout = &self.classes[class as usize].layout;
             bytes += record.payload.len();
             let too_many = at == MOST_RECORDS || (at > 0 && bytes > MOST_BYTES);
@@ -450,6 +506,12 @@ impl Encoder {
     }
 }
 
+/// As much of a text's beginning as fits.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|n| text.is_char_boundary(*n));
+    &text[..end.unwrap_or(0)]
+}
+
 /// Words are found by their CRC32C, which takes an instruction for eight bytes.
 #[derive(Default)]
 struct Checksum(u32);
@@ -472,6 +534,8 @@ impl Hasher for Checksum {
 struct Vocabulary {
     every: u64,
     domains: Vec<HashMap<Box<[u8]>, u32, BuildHasherDefault<Checksum>>>,
+    /// Words in all of them.
+    count: usize,
     /// When each was last defined, by domain and number.
     announced: Vec<Vec<Announced>>,
     /// What was defined in this frame, and what was known of it before.
@@ -538,13 +602,14 @@ impl Dictionary for Vocabulary {
         }
         // A text that comes once is not worth a number; a task is.
         let worthless = bytes.len() > LONGEST_WORD || (alone && !self.seen_before(domain, bytes));
-        if self.domains[at].len() == MOST_WORDS {
+        if self.domains[at].len() == MOST_WORDS || self.count == ALL_WORDS {
             self.full = true;
         }
         if worthless || self.full {
             return (Word::Spelt, false);
         }
         let id = self.announced[at].len() as u32;
+        self.count += 1;
         self.domains[at].insert(bytes.into(), id);
         self.announced[at].push(Announced::default());
         (Word::Known(id), true)

@@ -13,10 +13,9 @@ use rbpipe_core::class::{
 };
 use rbpipe_core::decode;
 
+use super::bounds::{LONGEST_PAYLOAD, MOST_FIELDS};
 use super::wire::{number, read_number, read_small, read_text, text};
 
-/// A record's payload is not longer than this.
-pub(super) const LONGEST_PAYLOAD: usize = 64 << 10;
 /// A class with more fields than this is coded without regard to them.
 pub(super) const MOST_COLUMNS: usize = 256;
 /// Dictionaries that a link may have.
@@ -135,6 +134,8 @@ pub(super) struct Layout {
     pub(super) columns: Vec<Column>,
     /// Bytes of every payload, where that is the same for all.
     size: Option<usize>,
+    /// What it counts of the fields that may be in use in one frame.
+    pub(super) weight: usize,
 }
 
 impl Layout {
@@ -159,7 +160,8 @@ impl Layout {
     }
 
     fn new(class: &Arc<EventClass>, columns: Vec<Column>) -> Self {
-        Self { size: class.fixed_size(), class: Arc::clone(class), columns }
+        let weight = columns.iter().map(|c| c.fields.len()).sum::<usize>() + 2;
+        Self { size: class.fixed_size(), class: Arc::clone(class), columns, weight }
     }
 
     /// Whether its fields are not told apart.
@@ -191,7 +193,7 @@ impl Layout {
             columns.push(Column {
                 fields: plain[at..end].to_vec(),
                 words: words.map(|domain| Words { domain, link: None }),
-                current: current(&fields[at..end]),
+                current: current(&fields[at..end], words.is_some()),
             });
             at = end;
         }
@@ -217,9 +219,9 @@ fn opaque() -> Column {
 }
 
 /// What the kernel's records tell of who is on the CPU: each says it, and a switch says who comes.
-fn current(fields: &[Field]) -> Option<Current> {
+fn current(fields: &[Field], words: bool) -> Option<Current> {
     if fields[0].name == "common_pid" && fields[0].ty.fixed_size() == Some(4) {
-        return Some(Current::Is);
+        return (!words).then_some(Current::Is);
     }
     let mut at = 0;
     for field in fields {
@@ -291,7 +293,11 @@ pub(super) fn read(bytes: &mut &[u8]) -> Option<Layout> {
         n => Some(LogLevel::from_number(n - 1)?),
     };
     let mut fields = Vec::new();
-    for _ in 0..read_number(bytes)? {
+    let count = read_number(bytes)?;
+    if count > MOST_FIELDS as u64 {
+        return None;
+    }
+    for _ in 0..count {
         let name = string(bytes)?;
         fields.push(Field { name, ty: read_type(bytes, true)? });
     }
@@ -324,6 +330,8 @@ pub(super) fn read(bytes: &mut &[u8]) -> Option<Layout> {
             (columns == 1 && words.is_none()).then_some(())?;
             return Some(Layout::new(&class, vec![opaque()]));
         }
+        // Each field has models of its own.
+        (class.fields.len() <= MOST_COLUMNS).then_some(())?;
         (n == 1 || words.is_some()).then_some(())?;
         let mine = class.fields.get(at..at.checked_add(n)?)?;
         let fields = mine.iter().map(|f| Plain::of(&f.ty)).collect::<Option<Vec<_>>>()?;

@@ -4,6 +4,7 @@
 //! [`Encoder`], the receiver a [`Decoder`] that tells a [`Receive`] what it finds. What lies on
 //! the wire is in docs/link.md.
 
+mod bounds;
 mod coder;
 mod column;
 mod decoder;

@@ -1,16 +1,21 @@
 //! What a frame's records are coded with: one record after the other, each by what those before it
 //! in the same frame were. A frame begins with no knowledge, so each stands alone.
 
+use super::bounds::LONGEST_PAYLOAD;
 use super::coder::{Bit, Coder};
 use super::column::{Bytes, Number, Numbers, Word, Words};
-use super::layout::{Column, Current, End, LONGEST_PAYLOAD, Layout, Plain};
+use super::layout::{Column, Current, End, Layout, Plain};
 
 /// Records of one frame at most: what costs almost no bits must not go on for ever.
 pub(super) const MOST_RECORDS: usize = 4096;
 /// Bytes of their payloads at most, unless there is one alone.
 pub(super) const MOST_BYTES: usize = 128 << 10;
-/// Columns of a frame's classes at most.
-pub(super) const COLUMNS: usize = 512;
+/// Fields of a frame's classes at most; a class counts two more.
+pub(super) const FIELDS: usize = 512;
+
+/// Values of a frame at most: a record has one for each field, and two more. Fields that take no
+/// bytes must not go on for ever, either.
+pub(super) const MOST_VALUES: usize = 64 << 10;
 
 /// Words and what they mean, on either side.
 pub(super) trait Dictionary {
@@ -29,8 +34,9 @@ pub(super) struct FrameModel {
     classes: Vec<Option<Box<ClassModel>>>,
     /// Those in use in this frame.
     used: Vec<u32>,
-    columns: usize,
-    /// Columns of all models that were made (a class counts as two more).
+    fields: usize,
+    values: usize,
+    /// Fields of all models that were made.
     kept: usize,
     /// Which class is the first.
     first: Follow,
@@ -117,7 +123,7 @@ impl FrameModel {
     /// Forgets the frame.
     pub(super) fn reset(&mut self) {
         // Memory is kept for as much as a frame may use.
-        if self.kept > COLUMNS {
+        if self.kept > FIELDS {
             self.classes.clear();
             self.kept = 0;
         }
@@ -126,17 +132,19 @@ impl FrameModel {
                 model.fresh = false;
             }
         }
-        self.columns = 0;
+        self.fields = 0;
+        self.values = 0;
         self.first = Follow::default();
         self.lost = Lost::default();
         self.on_cpu = OnCpu::Untold;
         self.last = None;
     }
 
-    /// Whether records of this class still have a place in this frame.
+    /// Whether a record of this class still has a place in this frame.
     pub(super) fn has_place(&self, class: u32, layout: &Layout) -> bool {
         let known = self.classes.get(class as usize).and_then(Option::as_ref);
-        known.is_some_and(|m| m.fresh) || self.columns + layout.columns.len() + 2 <= COLUMNS
+        (known.is_some_and(|m| m.fresh) || self.fields + layout.weight <= FIELDS)
+            && self.values + layout.weight <= MOST_VALUES
     }
 
     /// What comes before a record: losses, its class.
@@ -183,18 +191,19 @@ impl FrameModel {
         if !self.has_place(class, layout) {
             return Err(Strange);
         }
+        self.values += layout.weight;
         let at = class as usize;
         if self.classes.len() <= at {
             self.classes.resize_with(at + 1, || None);
         }
         let model = self.classes[at].get_or_insert_with(|| {
-            self.kept += layout.columns.len() + 2;
+            self.kept += layout.weight;
             Box::new(ClassModel::new(layout))
         });
         if !model.fresh {
             model.reset(layout);
             self.used.push(class);
-            self.columns += layout.columns.len() + 2;
+            self.fields += layout.weight;
         }
         self.last = Some(class);
         let ticks = model.times[usize::from(model.was_short)].code(c, ticks);
@@ -291,8 +300,12 @@ impl ColumnModel {
         out: &mut Vec<u8>,
     ) -> Result<bool, Strange> {
         let mut rest = bytes;
+        let begin = out.len();
         for (model, how) in self.fields.iter_mut().zip(&how.fields) {
             model.code(c, *how, &mut rest, out)?;
+            if out.len() - begin > LONGEST_PAYLOAD {
+                return Err(Strange);
+            }
         }
         Ok(true)
     }

@@ -10,11 +10,16 @@ use super::wire::{self, LONGEST};
 
 /// A line of text that stands before damage is believed from this length on.
 const BELIEVED: usize = 8;
+/// A frame that stands behind text is looked for behind so many line ends: its own first bytes
+/// may look like text, too.
+const TRIED: usize = 8;
 
 /// Who is told of the pieces.
 pub(super) trait Pieces {
     fn frame(&mut self, body: &[u8]);
     fn text(&mut self, bytes: &[u8]);
+    /// Something that is neither.
+    fn damage(&mut self) {}
 }
 
 /// What has come since the last delimiter.
@@ -63,6 +68,7 @@ impl Split {
                     health.since_frame += self.piece.len() as u64;
                     self.piece.clear();
                     self.lost = true;
+                    to.damage();
                 }
             }
         }
@@ -79,10 +85,8 @@ impl Split {
     fn end(&mut self, health: &mut Health, to: &mut impl Pieces) {
         if self.piece.is_empty() || self.lost {
             self.lost = false;
-
             return;
         }
-
         if wire::unframe(&self.piece, &mut self.body) {
             return self.frame(health, to);
         }
@@ -91,9 +95,16 @@ impl Split {
         }
         // Text, and a frame that no delimiter begins.
         let lines = whole_lines(&self.piece);
-        if lines > 0 && wire::unframe(&self.piece[lines..], &mut self.body) {
-            self.text(lines, health, to);
-            return self.frame(health, to);
+        let mut begin = lines;
+        for _ in 0..TRIED {
+            if begin == 0 {
+                break;
+            }
+            if wire::unframe(&self.piece[begin..], &mut self.body) {
+                self.text(begin, health, to);
+                return self.frame(health, to);
+            }
+            begin = after_last_line(&self.piece[..begin - 1]);
         }
         if lines >= BELIEVED {
             self.text(lines, health, to);
@@ -102,6 +113,7 @@ impl Split {
         health.damaged_bytes += self.piece.len() as u64;
         health.since_frame += self.piece.len() as u64;
         self.piece.clear();
+        to.damage();
     }
 
     fn frame(&mut self, health: &mut Health, to: &mut impl Pieces) {
@@ -138,7 +150,11 @@ impl Split {
 /// Bytes of the printable beginning, to its last line's end.
 fn whole_lines(bytes: &[u8]) -> usize {
     let text = printable_prefix(bytes);
-    bytes[..text].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1)
+    after_last_line(&bytes[..text])
+}
+
+fn after_last_line(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1)
 }
 
 fn printable(bytes: &[u8]) -> bool {

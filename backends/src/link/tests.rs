@@ -5,7 +5,14 @@ use std::sync::Arc;
 
 use rbpipe_core::class::{EventClass, Field, FieldType, Integer};
 
+use super::wire::Kind;
 use super::*;
+
+mod books;
+mod classes;
+mod edges;
+mod openings;
+mod waiting;
 
 /// Everything that a decoder tells.
 #[derive(Default)]

@@ -5,6 +5,9 @@ pub(super) const LONGEST: usize = 4096;
 /// Bytes of the checksum.
 pub(super) const CHECK: usize = 4;
 
+/// How often a sender says who it is (ns).
+pub(super) const HELLO_EVERY: u64 = 2_000_000_000;
+
 /// This protocol's version, of two bits.
 const VERSION: u8 = 1;
 

@@ -127,6 +127,9 @@ impl Encode {
                 }
             }
             Self::Link(link) => {
+                // Those that were too big for a frame it adds to the lost ones itself.
+                let too_big = link.too_big(lane.number);
+                let totals = Totals { overwritten: totals.overwritten - too_big, ..totals };
                 if last || lane.told.is_none_or(|told: Totals| told != totals) {
                     link.totals(lane.number, &totals, last, out);
                     lane.told = Some(totals);

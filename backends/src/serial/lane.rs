@@ -103,6 +103,8 @@ pub(super) struct Lane {
     last: (u64, u64),
     /// Overwritten in the ring, as far as it has been told.
     overwritten: u64,
+    /// A frame took so many records and more would have fitted, for all that is known.
+    pub(super) fits: usize,
     /// What was last told in all.
     pub(super) told: Option<Totals>,
 }
@@ -123,6 +125,7 @@ impl Lane {
             sent: 0,
             last: (0, 0),
             overwritten: 0,
+            fits: 0,
             told: None,
         }
     }

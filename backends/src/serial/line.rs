@@ -240,9 +240,7 @@ impl Line {
             }
             if now >= deadline {
                 let unwritten = self.unwritten();
-                if let Some(port) = self.port.take().filter(|_| holds > 0) {
-                    port.forget();
-                }
+                self.port = None;
                 if unwritten > 0 || holds > 0 {
                     let message = format!(
                         "{shown}: the other side takes nothing: the end of it was not sent \

@@ -10,6 +10,7 @@
 //! Not here: what a frame looks like, and who reads it.
 
 mod bucket;
+mod closing;
 mod commands;
 mod config;
 mod encode;
@@ -30,6 +31,7 @@ use rbpipe_core::backend::{
 };
 
 use crate::heap::{Heap, HeapMemory};
+pub use closing::abandon;
 pub use config::{Config, Flow, Format, Keep, Parity};
 use encode::Encode;
 use facts::LineFacts;
@@ -64,7 +66,7 @@ format = \"text\"         # text: a line for each record | binary: frames
 colour = false          # text: by level
 tick = \"1 us\"           # a step of time on the line, \"1 ns\" to \"1 ms\"
 frame = 254             # bytes of the longest frame, 64 to 4096: a bit error costs one
-inflight_bytes = 512    # handed to the kernel ahead of the line: what is sent is so much older.
+# inflight_bytes = 512  # handed to the kernel ahead of the line: what is sent is so much older.
                         # Left out: 512, or what the line carries in 4 ms, if that is more
 # What survives when more is recorded than the line carries (the rest counts as overwritten):
 # keep = \"newest\"         # newest: older records are given up just before each frame

@@ -39,6 +39,10 @@ const LEAVE: Duration = Duration::from_millis(2);
 const TELL: Duration = Duration::from_secs(1);
 /// Where records were given up so recently, more is recorded than the line carries.
 const OVERLOAD: Duration = Duration::from_millis(500);
+/// The end is told so often, since nothing comes after it that would show that it is missing.
+const LAST_WORDS: usize = 3;
+/// A frame has no more.
+const MOST_RECORDS: usize = 4096;
 /// In one turn; the drain has other things to do.
 const FRAMES: usize = 64;
 
@@ -140,7 +144,7 @@ impl SerialOutput {
     /// Records of this lane that are kept for its next frame.
     fn most(&self, lane: &Lane) -> usize {
         let typical = self.o.encode.typical(lane);
-        typical + typical / 4 + 1
+        (typical + typical / 4 + 1).max(lane.fits)
     }
 
     /// New classes, if there are.
@@ -295,9 +299,16 @@ impl SerialOutput {
         }
         let out = self.o.line.out();
         let (taken, too_big) = self.o.encode.frame(lane, time, &self.classes, &records, out);
+        let more = taken < records.len();
         drop(records);
         let bytes = self.o.line.unwritten() as u64;
         let lane = &mut self.lanes[place];
+        // A frame that takes all that it is given tells nothing of what it could take.
+        if more {
+            lane.fits = 0;
+        } else if taken >= most {
+            lane.fits = (most + most / 2).min(MOST_RECORDS);
+        }
         lane.sent(taken, &self.marks);
         let records = taken as u64 - too_big.min(taken as u64);
         lane.lost_on_the_way(taken as u64 - records);
@@ -451,8 +462,10 @@ impl Output<HeapMemory> for SerialOutput {
         }
         // What is being written first: it has its place before what is told now.
         let out = self.o.line.out();
-        for lane in &mut self.lanes {
-            self.o.encode.totals(lane, true, out);
+        for _ in 0..if self.o.encode.counts() { LAST_WORDS } else { 1 } {
+            for lane in &mut self.lanes {
+                self.o.encode.totals(lane, true, out);
+            }
         }
         let time = self.o.line.time_of(self.o.line.waiting(Instant::now()));
         let result = self.o.line.close(Instant::now() + time * 2 + Duration::from_millis(250));

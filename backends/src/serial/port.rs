@@ -11,16 +11,17 @@ use std::path::Path;
 use rbpipe_core::backend::BackendError;
 use tokio::runtime::Runtime;
 use tokio_serial::{
-    ClearBuffer, DataBits, ErrorKind as SerialError, FlowControl, SerialPort, SerialPortBuilder,
-    SerialStream, StopBits,
+    DataBits, ErrorKind as SerialError, FlowControl, SerialPort, SerialPortBuilder, SerialStream,
+    StopBits,
 };
 
+use super::closing::Held;
 use super::config::{Config, Flow, Parity};
 
 /// An open port. Dropped, it is closed; a port that is gone must be, before it can come back
 /// under its name.
 pub(super) struct Port {
-    stream: SerialStream,
+    stream: Held,
 }
 
 /// What a port says instead of taking or giving bytes.
@@ -80,9 +81,8 @@ impl Opener {
             })
         })?;
         drop(reactor);
-        let port = Port { stream };
-        port.check(config).map_err(|wrong| BackendError::new(format!("{shown}: {wrong}")))?;
-        Ok(port)
+        check(&stream, config).map_err(|wrong| BackendError::new(format!("{shown}: {wrong}")))?;
+        Ok(Port { stream: Held::new(stream) })
     }
 }
 
@@ -130,52 +130,52 @@ fn stop_bits(config: &Config) -> StopBits {
     if config.stop_bits == 2 { StopBits::Two } else { StopBits::One }
 }
 
-impl Port {
-    /// Drivers say "done" of rates and bits that they cannot do; what they have then is what
-    /// they say when they are asked.
-    fn check(&self, config: &Config) -> Result<(), String> {
-        let asked = |e: tokio_serial::Error| format!("does not tell how it is set up: {e}");
-        let baud = self.stream.baud_rate().map_err(asked)?;
-        if u64::from(baud.abs_diff(config.baud)) * 50 > u64::from(config.baud) {
-            return Err(format!(
-                "cannot do baud = {}: it stays at {baud}; write a rate that it can do",
-                config.baud
-            ));
-        }
-        let parity_is = self.stream.parity().map_err(asked)?;
-        if parity_is != parity(config) {
-            return Err(format!(
-                "cannot do parity = \"{}\": it stays at {}; leave `parity` out, on both sides",
-                parity(config).to_string().to_lowercase(),
-                parity_is.to_string().to_lowercase()
-            ));
-        }
-        let data_is = self.stream.data_bits().map_err(asked)?;
-        if data_is != data_bits(config) {
-            return Err(format!(
-                "cannot do data_bits = {}: it stays at {}; leave it out, on both sides",
-                config.data_bits,
-                u8::from(data_is)
-            ));
-        }
-        let stop_is = self.stream.stop_bits().map_err(asked)?;
-        if stop_is != stop_bits(config) {
-            return Err(format!(
-                "cannot do stop_bits = {}: it stays at {}; leave it out, on both sides",
-                config.stop_bits,
-                u8::from(stop_is)
-            ));
-        }
-        Ok(())
+/// Drivers say "done" of rates and bits that they cannot do; what they have then is what
+/// they say when they are asked.
+fn check(stream: &SerialStream, config: &Config) -> Result<(), String> {
+    let asked = |e: tokio_serial::Error| format!("does not tell how it is set up: {e}");
+    let baud = stream.baud_rate().map_err(asked)?;
+    if u64::from(baud.abs_diff(config.baud)) * 50 > u64::from(config.baud) {
+        return Err(format!(
+            "cannot do baud = {}: it stays at {baud}; write a rate that it can do",
+            config.baud
+        ));
     }
+    let parity_is = stream.parity().map_err(asked)?;
+    if parity_is != parity(config) {
+        return Err(format!(
+            "cannot do parity = \"{}\": it stays at {}; leave `parity` out, on both sides",
+            parity(config).to_string().to_lowercase(),
+            parity_is.to_string().to_lowercase()
+        ));
+    }
+    let data_is = stream.data_bits().map_err(asked)?;
+    if data_is != data_bits(config) {
+        return Err(format!(
+            "cannot do data_bits = {}: it stays at {}; leave it out, on both sides",
+            config.data_bits,
+            u8::from(data_is)
+        ));
+    }
+    let stop_is = stream.stop_bits().map_err(asked)?;
+    if stop_is != stop_bits(config) {
+        return Err(format!(
+            "cannot do stop_bits = {}: it stays at {}; leave it out, on both sides",
+            config.stop_bits,
+            u8::from(stop_is)
+        ));
+    }
+    Ok(())
+}
 
+impl Port {
     /// Hands over what the kernel takes of it.
     ///
     /// # Errors
     /// [`Trouble`].
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, Trouble> {
         loop {
-            return match self.stream.try_write(bytes) {
+            return match self.stream.with(|stream| stream.try_write(bytes)).unwrap_or_else(taken) {
                 // Some drivers say so instead of "would block".
                 Ok(0) => Err(Trouble::Full),
                 Ok(n) => Ok(n),
@@ -192,7 +192,7 @@ impl Port {
     /// [`Trouble::Gone`].
     pub(super) fn read(&mut self, into: &mut [u8]) -> Result<usize, Trouble> {
         loop {
-            return match self.stream.try_read(into) {
+            return match self.stream.with(|stream| stream.try_read(into)).unwrap_or_else(taken) {
                 // The end of a terminal is that it was hung up, and it says so for ever.
                 Ok(0) => Err(Trouble::Gone(io::Error::from(ErrorKind::UnexpectedEof))),
                 Ok(n) => Ok(n),
@@ -205,12 +205,11 @@ impl Port {
 
     /// What the device says that it holds; a pseudo terminal says nothing, which is 0.
     pub(super) fn holds(&self) -> usize {
-        self.stream.bytes_to_write().unwrap_or(0) as usize
+        self.stream.with(|stream| stream.bytes_to_write().unwrap_or(0)).unwrap_or(0) as usize
     }
+}
 
-    /// Forgets what the device holds: closing it would wait half a minute for a line that the
-    /// other side has stopped.
-    pub(super) fn forget(&self) {
-        let _ = self.stream.clear(ClearBuffer::Output);
-    }
+/// The program ends, and the port was closed for that.
+fn taken<T>() -> io::Result<T> {
+    Err(io::Error::other("closed"))
 }

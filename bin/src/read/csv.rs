@@ -10,10 +10,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use rbpipe_core::class::{EventClass, FieldType};
-use rbpipe_core::decode::{Record, Value, value};
-use rbpipe_core::packet::StreamClass;
+use rbpipe_core::decode::{Value, value};
 
-use super::StreamReader;
+use super::event::{Event, Lost};
 use super::merge::Print;
 use super::print::{BUFFER, flush_if_full, json_text, number, put};
 use crate::status::say;
@@ -147,23 +146,21 @@ impl Plan {
 }
 
 impl Print for Csv {
-    fn event(&mut self, out: &mut impl Write, s: &StreamReader, record: &Record) -> io::Result<()> {
-        let (Some(header), Some(stream)) = (s.header(), s.stream()) else { return Ok(()) };
-        let Some(class) = record.class.and_then(|p| stream.classes.get(p)) else { return Ok(()) };
+    fn event(&mut self, out: &mut impl Write, event: &Event<'_>) -> io::Result<()> {
+        let Event { time, from, class, payload } = *event;
         self.begin();
         let plan = self.plan(class);
         let line = &mut self.line;
-        number(line, record.time.wrapping_add(s.clock_offset()));
+        number(line, time);
         line.push(b',');
-        number(line, header.stream_id);
+        number(line, from.stream);
         line.push(b',');
-        if header.stream_class == StreamClass::Cpu {
-            number(line, header.origin.into());
+        if let Some(cpu) = from.cpu() {
+            number(line, cpu.into());
         }
         line.push(b',');
         let plan = &self.plans[plan];
         line.extend_from_slice(&plan.name);
-        let payload = s.bytes(record.payload);
         if self.columns.is_some() {
             cells(line, &mut self.cell, out, plan, payload)?;
         } else {
@@ -175,7 +172,7 @@ impl Print for Csv {
         flush_if_full(line, out)
     }
 
-    fn lost(&mut self, _: &mut impl Write, _: &StreamReader) -> io::Result<()> {
+    fn lost(&mut self, _: &mut impl Write, _: &Lost) -> io::Result<()> {
         Ok(())
     }
 

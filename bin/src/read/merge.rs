@@ -10,14 +10,15 @@ use std::io::{self, Write};
 use rbpipe_core::decode::Record;
 
 use super::StreamReader;
+use super::event::{Event, Lost};
 use super::select::Selection;
 
 /// Something that events are printed by.
 pub trait Print {
     /// Prints an event.
-    fn event(&mut self, out: &mut impl Write, s: &StreamReader, record: &Record) -> io::Result<()>;
-    /// Tells, in its place, what a packet says is missing before it.
-    fn lost(&mut self, out: &mut impl Write, s: &StreamReader) -> io::Result<()>;
+    fn event(&mut self, out: &mut impl Write, event: &Event<'_>) -> io::Result<()>;
+    /// Tells, in its place, what is missing.
+    fn lost(&mut self, out: &mut impl Write, lost: &Lost) -> io::Result<()>;
     /// Writes what is gathered.
     fn flush(&mut self, out: &mut impl Write) -> io::Result<()>;
 }
@@ -47,8 +48,8 @@ pub fn merge(
         let limit = heap.peek().map(|Reverse(next)| *next);
         // As long as this stream is the earliest, the heap need not be asked.
         loop {
-            if let Some(record) = &current[i] {
-                printer.event(out, &streams[i], record)?;
+            if let Some(event) = current[i].as_ref().and_then(|r| streams[i].event(r)) {
+                printer.event(out, &event)?;
             }
             match advance(&mut streams[i], &mut current[i], out, printer, select, aborted)? {
                 None => break,
@@ -86,7 +87,9 @@ fn advance(
                     *current = None;
                     return Ok(None);
                 }
-                printer.lost(out, s)?;
+                if let Some(lost) = s.lost() {
+                    printer.lost(out, &lost)?;
+                }
             }
         }
     }

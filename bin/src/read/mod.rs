@@ -3,9 +3,13 @@
 //! What it knows of events it takes from the trace's metadata. Packets are read one by one
 //! into a buffer for each stream, so memory has a bound whatever the trace's length.
 
+pub mod capture;
 mod csv;
+mod event;
 mod filter;
 mod follow;
+mod harmless;
+pub mod line;
 mod merge;
 mod moment;
 mod print;
@@ -25,7 +29,8 @@ use clap::{Args, ValueEnum};
 use crate::status::say;
 
 pub use csv::Csv;
-pub use filter::parse as parse_filter;
+use event::{Event, Lost};
+pub use filter::{Filter, parse as parse_filter};
 use merge::{Print, merge};
 use moment::{Extent, Moment};
 use print::Printer;
@@ -37,7 +42,8 @@ pub use tsdl::{Metadata, parse};
 /// Arguments of `rbpipe read`.
 #[derive(Debug, Args)]
 pub struct ReadArgs {
-    /// Trace directories: several (the pieces of a rotated trace) are merged by time
+    /// Trace directories: several (the pieces of a rotated trace) are merged by time. Or a file
+    /// with the raw bytes of a serial line that rbpipe sends on; `-`: stdin
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// How events are printed [default: text]
@@ -170,6 +176,9 @@ impl Trace {
 /// # Errors
 /// There is no trace, or `out` cannot be written.
 pub fn run(args: &ReadArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    if args.paths.iter().any(|p| capture::is_capture(p)) {
+        return capture::run(args, out);
+    }
     if args.follow {
         return follow::run(args, out);
     }
@@ -250,6 +259,50 @@ impl Printers {
         match format {
             Format::Csv => Self::Csv(csv()),
             Format::Text | Format::Json => Self::Lines(Printer::new(format)),
+        }
+    }
+
+    /// Prints an event.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn event(&mut self, out: &mut impl Write, event: &Event<'_>) -> io::Result<()> {
+        match self {
+            Self::Lines(p) => p.event(out, event),
+            Self::Csv(p) => p.event(out, event),
+        }
+    }
+
+    /// Tells, in its place, what is missing.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn lost(&mut self, out: &mut impl Write, lost: &Lost) -> io::Result<()> {
+        match self {
+            Self::Lines(p) => p.lost(out, lost),
+            Self::Csv(p) => p.lost(out, lost),
+        }
+    }
+
+    /// Prints text of others, where that can stand among events.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn text(&mut self, out: &mut impl Write, text: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Lines(p) => p.text(out, text),
+            Self::Csv(_) => Ok(()),
+        }
+    }
+
+    /// Writes what is gathered.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn flush(&mut self, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Lines(p) => p.flush(out),
+            Self::Csv(p) => p.flush(out),
         }
     }
 

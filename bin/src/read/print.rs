@@ -9,11 +9,12 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use rbpipe_core::class::{Base, EventClass, FieldType, Integer};
-use rbpipe_core::decode::{Record, Value, raw, value};
+use rbpipe_core::decode::{Value, raw, value};
 use rbpipe_core::packet::StreamClass;
 
+use super::Format;
+use super::event::{Event, Lost};
 use super::merge::Print;
-use super::{Format, StreamReader};
 
 /// Bytes that are gathered before they are written.
 pub(super) const BUFFER: usize = 256 << 10;
@@ -28,6 +29,8 @@ pub struct Printer {
     plans: Vec<Plan>,
     /// Where a class's plan is, by the class's address (which its plan keeps).
     places: HashMap<(usize, StreamClass), usize>,
+    /// Text of others stands there, and its line has no end.
+    open_line: bool,
     /// The last one asked for: events come in runs.
     recent: ((usize, StreamClass), usize),
 }
@@ -93,6 +96,7 @@ impl Printer {
             last: None,
             plans: Vec::new(),
             places: HashMap::new(),
+            open_line: false,
             recent: ((0, StreamClass::Plain), 0),
         }
     }
@@ -110,6 +114,22 @@ impl Printer {
             self.recent = (key, place);
         }
         self.recent.1
+    }
+
+    /// Text of others, as it is: events begin lines of their own.
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn text(&mut self, out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+        self.line.extend_from_slice(bytes);
+        self.open_line = bytes.last().map_or(self.open_line, |last| *last != b'\n');
+        flush_if_full(&mut self.line, out)
+    }
+
+    fn begin_line(&mut self) {
+        if std::mem::take(&mut self.open_line) {
+            self.line.push(b'\n');
+        }
     }
 
     /// `[HH:MM:SS.nnnnnnnnn] (+S.nnnnnnnnn) `, UTC.
@@ -147,11 +167,12 @@ impl Print for Printer {
         out.flush()
     }
 
-    fn lost(&mut self, out: &mut impl Write, s: &StreamReader) -> io::Result<()> {
-        let ((events, packets), Some(header)) = (s.lost_here, s.header()) else { return Ok(()) };
-        if self.format != Format::Text || (events, packets) == (0, 0) {
+    fn lost(&mut self, out: &mut impl Write, lost: &Lost) -> io::Result<()> {
+        if self.format != Format::Text {
             return Ok(());
         }
+        let Lost { from, events, packets, on_the_way } = *lost;
+        self.begin_line();
         self.line.extend_from_slice(b"!lost ");
         if events > 0 {
             number(&mut self.line, events);
@@ -162,30 +183,40 @@ impl Print for Printer {
             self.line.extend_from_slice(b" packets ");
         }
         self.line.extend_from_slice(b"(stream ");
-        number(&mut self.line, header.stream_id);
-        if header.stream_class == StreamClass::Cpu {
+        number(&mut self.line, from.stream);
+        if let Some(cpu) = from.cpu() {
             self.line.extend_from_slice(b", cpu ");
-            number(&mut self.line, header.origin.into());
+            number(&mut self.line, cpu.into());
         }
-        self.line.extend_from_slice(b")\n");
+        self.line.push(b')');
+        let (at_the_sender, on_the_line) = on_the_way.unwrap_or_default();
+        for (n, before, what) in [
+            (at_the_sender, ": ".as_bytes(), " at the sender"),
+            (on_the_line, if at_the_sender > 0 { b", " } else { b": " }, " on the line"),
+        ] {
+            if n > 0 {
+                self.line.extend_from_slice(before);
+                number(&mut self.line, n);
+                self.line.extend_from_slice(what.as_bytes());
+            }
+        }
+        self.line.push(b'\n');
         flush_if_full(&mut self.line, out)
     }
 
-    fn event(&mut self, out: &mut impl Write, s: &StreamReader, record: &Record) -> io::Result<()> {
-        let (Some(header), Some(stream)) = (s.header(), s.stream()) else { return Ok(()) };
-        let Some(place) = record.class else { return Ok(()) };
-        let Some(class) = stream.classes.get(place) else { return Ok(()) };
-        let plan = self.plan(class, header.stream_class);
-        let time = record.time.wrapping_add(s.clock_offset());
+    fn event(&mut self, out: &mut impl Write, event: &Event<'_>) -> io::Result<()> {
+        let Event { time, from, class, payload } = *event;
+        self.begin_line();
+        let plan = self.plan(class, from.class);
         let json = self.format == Format::Json;
         if json {
             self.line.extend_from_slice(b"{\"time\":");
             number(&mut self.line, time);
             self.line.extend_from_slice(b",\"stream\":");
-            number(&mut self.line, header.stream_id);
+            number(&mut self.line, from.stream);
             self.line.extend_from_slice(b",\"cpu\":");
-            if header.stream_class == StreamClass::Cpu {
-                number(&mut self.line, header.origin.into());
+            if let Some(cpu) = from.cpu() {
+                number(&mut self.line, cpu.into());
             } else {
                 self.line.extend_from_slice(b"null");
             }
@@ -194,11 +225,11 @@ impl Print for Printer {
         }
         let (line, plan) = (&mut self.line, &self.plans[plan]);
         line.extend_from_slice(&plan.head);
-        if !json && header.stream_class != StreamClass::Plain {
-            number(line, header.origin.into());
+        if !json && from.class != StreamClass::Plain {
+            number(line, from.number.into());
             line.extend_from_slice(b" }, { ");
         }
-        let mut rest = s.bytes(record.payload);
+        let mut rest = payload;
         for (field, (length, name)) in plan.class.fields.iter().zip(&plan.fields) {
             if let (false, Some(n)) = (length.is_empty(), rest.first_chunk::<4>()) {
                 line.extend_from_slice(length);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rbpipe_core::class::EventClass;
 use rbpipe_core::decode::Record;
 
+use super::event::{Event, Origin};
 use super::filter::{Filter, FilterError, Fit, Fitted};
 use super::stream::{StreamReader, Wanted};
 use super::tsdl::Metadata;
@@ -107,23 +108,45 @@ impl Selection {
         self.all || self.asked(s, record)
     }
 
+    /// Whether an event is wanted that lies in no packet: its stream and CPU, too, are asked
+    /// about.
+    pub fn wants_event(&mut self, event: &Event<'_>) -> bool {
+        self.wanted.has_origin(&event.from)
+            && (!self.timed || self.wanted.has(event.time))
+            && (self.all || self.asked_event(event))
+    }
+
+    /// Whether there is nothing at all that may be left out.
+    pub fn is_everything(&self) -> bool {
+        self.all && self.wanted.streams.is_empty() && self.wanted.cpus.is_empty()
+    }
+
+    /// Whether anything of this stream is wanted.
+    pub fn wants_origin(&self, from: &Origin) -> bool {
+        self.wanted.has_origin(from)
+    }
+
     #[inline(never)]
     fn asked(&mut self, s: &StreamReader, record: &Record) -> bool {
         if self.timed && !self.wanted.has(record.time.saturating_add(s.clock_offset())) {
             return false;
         }
         // Records that were given up have no name and no field.
-        let Some(place) = record.class else { return true };
-        let (Some(header), Some(stream)) = (s.header(), s.stream()) else { return false };
-        let Some(class) = stream.classes.get(place) else { return false };
-        let key = Arc::as_ptr(class) as usize;
-        if self.recent.0 != key {
-            self.recent = (key, self.place(key, class));
+        if record.class.is_none() {
+            return true;
         }
-        match &self.classes[self.recent.1] {
-            (_, Verdict::No) => false,
-            (_, Verdict::Yes) => true,
-            (class, Verdict::Ask(f)) => f.ask(class, header, s.bytes(record.payload)) == Some(true),
+        s.event(record).is_some_and(|event| self.asked_event(&event))
+    }
+
+    fn asked_event(&mut self, event: &Event<'_>) -> bool {
+        let key = Arc::as_ptr(event.class) as usize;
+        if self.recent.0 != key {
+            self.recent = (key, self.place(key, event.class));
+        }
+        match &self.classes[self.recent.1].1 {
+            Verdict::No => false,
+            Verdict::Yes => true,
+            Verdict::Ask(f) => f.ask(event) == Some(true),
         }
     }
 

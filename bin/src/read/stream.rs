@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use rbpipe_core::decode::{Cursor, Record};
-use rbpipe_core::packet::{MAX_HEADER, PacketHeader, StreamClass};
+use rbpipe_core::packet::{MAX_HEADER, PacketHeader};
 
+use super::event::{Event, Lost, Origin};
 use super::moment::Extent;
 use super::tsdl::{Metadata, Stream};
 
@@ -45,10 +46,10 @@ impl Wanted {
         (self.from..=self.to).contains(&time)
     }
 
-    fn has_stream(&self, h: &PacketHeader) -> bool {
-        let cpu = h.stream_class == StreamClass::Cpu && self.cpus.contains(&h.origin);
-        (self.streams.is_empty() || self.streams.contains(&h.stream_id))
-            && (self.cpus.is_empty() || cpu)
+    /// Whether a stream is.
+    pub fn has_origin(&self, from: &Origin) -> bool {
+        (self.streams.is_empty() || self.streams.contains(&from.stream))
+            && (self.cpus.is_empty() || from.cpu().is_some_and(|cpu| self.cpus.contains(&cpu)))
     }
 }
 
@@ -80,7 +81,7 @@ pub struct StreamReader {
     pub packets_lost: u64,
     last_sequence: Option<u64>,
     /// Losses that the current packet told: events, packets.
-    pub lost_here: (u64, u64),
+    lost_here: (u64, u64),
 }
 
 /// What was found where a packet begins.
@@ -191,10 +192,23 @@ impl StreamReader {
         self.header.as_ref()
     }
 
-    /// The current packet's stream class.
+    /// A record of the current packet as an event; `None`: it was given up.
     #[inline]
-    pub fn stream(&self) -> Option<&Stream> {
-        self.stream.as_deref()
+    pub fn event(&self, record: &Record) -> Option<Event<'_>> {
+        let (header, stream) = (self.header.as_ref()?, self.stream.as_ref()?);
+        Some(Event {
+            time: record.time.wrapping_add(self.offset),
+            from: Origin::from(header),
+            class: stream.classes.get(record.class?)?,
+            payload: self.bytes(record.payload),
+        })
+    }
+
+    /// What the current packet says is missing before it.
+    pub fn lost(&self) -> Option<Lost> {
+        let (events, packets) = self.lost_here;
+        let from = Origin::from(self.header.as_ref()?);
+        ((events, packets) != (0, 0)).then_some(Lost { from, events, packets, on_the_way: None })
     }
 
     /// A part of the current packet.
@@ -263,7 +277,7 @@ impl StreamReader {
                     .into(),
             );
         }
-        let wanted = self.wanted.has_stream(&header);
+        let wanted = self.wanted.has_origin(&Origin::from(&header));
         let in_time = {
             let at = |t: u64| t.saturating_add(metadata.clock_offset);
             at(header.end) >= self.wanted.from && at(header.begin) <= self.wanted.to

@@ -8,6 +8,7 @@ pub mod generator;
 pub mod host;
 pub mod lines;
 pub mod payload;
+pub mod serial;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use rbpipe_core::backend::ConfigProblem;
 use rbpipe_core::channel::Writer;
 use rbpipe_core::class::{ClassError, ClassId, EventClass};
+use rbpipe_core::drain::Control;
 use rbpipe_core::stream::{ImportWriter, WriteError};
 use serde::de::DeserializeOwned;
 
@@ -74,6 +76,7 @@ pub fn for_each(visitor: &mut impl VisitSource) {
     visitor.visit::<generator::Generator>();
     visitor.visit::<host::Host>();
     visitor.visit::<lines::Lines>();
+    visitor.visit::<serial::Serial>();
 }
 
 /// Before the program exits at once: what sources changed outside it is put back, if that does
@@ -109,6 +112,12 @@ pub struct Counts {
 pub struct Channels {
     /// One for each.
     pub writers: Vec<Writer>,
+    /// What asks each one's drain: for a stream more ([`Ask::Import`]).
+    ///
+    /// [`Ask::Import`]: rbpipe_core::drain::Ask::Import
+    pub controls: Vec<Control>,
+    /// Nanoseconds from the zero of their clock to the epoch.
+    pub clock_offset: u64,
     /// What it counts.
     pub counts: Arc<Counts>,
     imports: Mutex<Vec<Vec<ImportWriter>>>,
@@ -127,10 +136,23 @@ impl Class {
 }
 
 impl Channels {
-    /// Channels with these writers; `imports` has a list for each, in the order of
-    /// [`Source::imports`].
-    pub fn new(writers: Vec<Writer>, counts: Arc<Counts>, imports: Vec<Vec<ImportWriter>>) -> Self {
-        Self { writers, counts, imports: Mutex::new(imports) }
+    /// Channels with these writers.
+    #[must_use]
+    pub fn new(writers: Vec<Writer>, counts: Arc<Counts>) -> Self {
+        Self { writers, counts, ..Self::default() }
+    }
+
+    /// What asks their drains, and where their clock's zero is.
+    #[must_use]
+    pub fn with_drains(self, controls: Vec<Control>, clock_offset: u64) -> Self {
+        Self { controls, clock_offset, ..self }
+    }
+
+    /// The streams that were asked for with [`Source::imports`]: a list for each channel, in
+    /// that order.
+    #[must_use]
+    pub fn with_imports(self, imports: Vec<Vec<ImportWriter>>) -> Self {
+        Self { imports: Mutex::new(imports), ..self }
     }
 
     /// The streams that were asked for with [`Source::imports`]: for each channel a list, in

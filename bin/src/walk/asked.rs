@@ -22,8 +22,11 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// `claim`: given back before the program ends at once.
-    pub(super) fn listen(claim: Option<Arc<Claim>>) -> std::io::Result<Self> {
+    /// `claim`: given back before the program ends at once. Within a runtime.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn listen(claim: Option<Arc<Claim>>) -> std::io::Result<Self> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         // A file that grows beyond the process's limit is an output that fails, like a full
@@ -41,6 +44,8 @@ impl Asked {
                             if let Some(claim) = &claim {
                                 claim.give_up();
                             }
+                            // Else the exit waits for what a stalled line holds.
+                            rbpipe_backends::serial::abandon();
                             std::process::exit(130);
                         }
                         // The first one never cuts a trace short.
@@ -62,7 +67,7 @@ impl Asked {
     }
 
     /// It ends now: the next SIGINT finds it ending.
-    pub(super) fn is_ending(&self) {
+    pub fn is_ending(&self) {
         self.ending.store(true, Ordering::Relaxed);
     }
 
@@ -70,6 +75,11 @@ impl Asked {
     pub fn stop(&self) {
         self.asked.store(true, Ordering::Relaxed);
         self.notify.notify_one();
+    }
+
+    /// Whether somebody has asked.
+    pub fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// While nothing has been recorded, and nothing old removed: an end is an error.

@@ -73,13 +73,16 @@ impl OpenedSource {
     pub(super) fn start(
         self,
         channels: &[Running],
+        clock_offset: u64,
         stop: &Stop,
         ended: &Arc<tokio::sync::Notify>,
     ) -> anyhow::Result<RunningSource> {
         let Self { name, channels: places, imports, run, .. } = self;
         let counts = Arc::new(Counts::default());
-        let writers = places.iter().map(|c| channels[*c].writer.clone()).collect();
-        let to = Channels::new(writers, Arc::clone(&counts), imports);
+        let mine = || places.iter().map(|c| &channels[*c]);
+        let to = Channels::new(mine().map(|c| c.writer.clone()).collect(), Arc::clone(&counts))
+            .with_imports(imports)
+            .with_drains(mine().map(|c| c.control.clone()).collect(), clock_offset);
         let over = Arc::new(AtomicBool::new(false));
         let (stop, ended) = (stop.clone(), Arc::clone(ended));
         let (named, is_over) = (name.clone(), Arc::clone(&over));

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use crate::backend::BackendError;
 use crate::snapshot::{Snapped, SnapshotTo};
+use crate::stream::{ImportWriter, StreamError};
 use crate::wake::Wake;
 
 /// What a drain can be asked for.
@@ -32,6 +33,14 @@ pub enum Ask {
         /// Not now, but when the channel ends and before its rings go.
         at_the_end: bool,
     },
+    /// One more stream, for records that bring their own times: for a source that learns only
+    /// while it runs whose records it brings.
+    Import {
+        /// Its CPU, where it has one.
+        cpu: Option<u32>,
+        /// When it begins: its first record's time, on the clock of its records.
+        start: u64,
+    },
 }
 
 /// What was done.
@@ -44,6 +53,8 @@ pub enum Done {
     Rotated(Option<String>),
     /// What was copied.
     Snapped(Snapped),
+    /// The stream's one writer.
+    Imported(ImportWriter),
 }
 
 /// Why it was not, or not wholly.
@@ -72,6 +83,9 @@ pub enum Refused {
     #[error("{packets} packets could not be written (output.failed)")]
     #[expect(missing_docs, reason = "named by the message")]
     Failed { packets: u64 },
+    /// The stream could not be made.
+    #[error("no stream could be made: {0}")]
+    NoStream(#[from] StreamError),
 }
 
 /// The reply to an [`Ask`].

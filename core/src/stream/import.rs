@@ -31,9 +31,21 @@ pub struct ImportWriter {
     _one: PhantomData<std::cell::Cell<()>>,
 }
 
+impl std::fmt::Debug for ImportWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImportWriter").field("stream", &self.core.info.id).finish()
+    }
+}
+
 impl ImportWriter {
     pub(crate) fn new(core: Arc<StreamCore>) -> Self {
         Self { core, _one: PhantomData }
+    }
+
+    /// The stream's number in its channel.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.core.info.id
     }
 
     /// Writes records in their order, as many as fit at once under one compare-and-swap and

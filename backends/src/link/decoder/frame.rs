@@ -4,16 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::Totals;
+use super::super::bounds::{ALL_WORDS, LONGEST_PAYLOAD, LONGEST_WORD};
 use super::super::coder::Reader;
 use super::super::column::Word;
-use super::super::layout::{LONGEST_PAYLOAD, Layout};
+use super::super::layout::Layout;
 use super::super::model::{Before, Dictionary, FrameModel, MOST_BYTES, MOST_RECORDS};
 use super::super::wire::{self, Kind, read_number, read_small, unzigzag};
-
-/// Words of a session's dictionaries.
-const MOST_WORDS: usize = 16 << 10;
-/// Their bytes.
-const WORD_BYTES: usize = 1 << 20;
 
 /// Things that frames wait for.
 const MOST_WANTED: usize = 64 << 10;
@@ -71,7 +67,6 @@ pub(super) struct Decoding {
 #[derive(Default)]
 struct Words {
     known: HashMap<(u32, u32), Box<[u8]>>,
-    bytes: usize,
     news: Vec<Key>,
     missing: Option<Key>,
     strange: bool,
@@ -113,14 +108,9 @@ impl Decoding {
         self.wanted.insert(key);
     }
 
-    /// The next thing that was learned and that a frame waits for.
-    pub(super) fn news(&mut self) -> Option<Key> {
-        while let Some(key) = self.words.news.pop() {
-            if self.wanted.remove(&key) {
-                return Some(key);
-            }
-        }
-        None
+    /// What was learned since it was last asked and a frame waits for.
+    pub(super) fn news(&mut self) -> HashSet<Key> {
+        self.words.news.drain(..).filter(|key| self.wanted.remove(key)).collect()
     }
 
     /// [`Decoding::read`] of a whole body.
@@ -192,8 +182,7 @@ impl Dictionary for Words {
     fn define(&mut self, domain: u32, id: u32, bytes: &[u8]) {
         if let Some(known) = self.known.get(&(domain, id)) {
             self.strange |= **known != *bytes;
-        } else if self.known.len() < MOST_WORDS && self.bytes + bytes.len() <= WORD_BYTES {
-            self.bytes += bytes.len();
+        } else if self.known.len() < ALL_WORDS && bytes.len() <= LONGEST_WORD {
             self.known.insert((domain, id), bytes.into());
             self.news.push(Key::Word(domain, id));
         }

@@ -9,8 +9,10 @@ use super::frame::{Decoding, Frame, Key};
 pub(super) struct Held {
     pub(super) body: Vec<u8>,
     pub(super) missing: Option<Key>,
-    /// The sender's time when it came (ticks).
-    pub(super) since: u64,
+    /// The sender's time when it is given up (ticks).
+    pub(super) until: u64,
+    /// How often it was read again.
+    pub(super) reads: u8,
 }
 
 /// A stream's books.
@@ -24,6 +26,8 @@ pub(super) struct Stream {
     pub(super) held: VecDeque<Held>,
     /// Something of it was delivered.
     heard: bool,
+    /// Something that tells what was lost at the sender was.
+    counted: bool,
     /// Records sent up to the last frame that was delivered.
     next: u64,
     /// Records lost at the sender, as told up to there.
@@ -50,11 +54,12 @@ impl Stream {
             None => frame.gone,
         };
         let Some(ring) = gone.checked_sub(self.gone) else { return false };
-        let mut missing = if self.heard || from_the_start {
-            Missing { ring, line, before: 0 }
-        } else {
-            Missing { ring: 0, line: 0, before: ring.saturating_add(line) }
-        };
+        // Totals in the middle tell what was sent, and not yet what was lost.
+        let (heard, counted) = (self.heard || from_the_start, self.counted || from_the_start);
+        let when = |told: bool, n: u64| if told { (n, 0) } else { (0, n) };
+        let ((line, sent_before), (ring, lost_before)) = (when(heard, line), when(counted, ring));
+        let mut missing = Missing { ring, line, before: sent_before.saturating_add(lost_before) };
+        self.counted |= frame.totals.is_none_or(|(_, last)| last);
         // Totals of a stream that has sent nothing tell nothing.
         self.heard |= frame.sent + frame.count > 0;
         self.next = frame.sent + frame.count;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use rbpipe_core::class::{EventClass, FieldType};
 use rbpipe_core::decode::{Value, value};
-use rbpipe_core::packet::{PacketHeader, StreamClass};
 
+use super::event::Event;
 use parse::{Expr, Literal, Op, Test};
 pub use parse::{Filter, FilterError, parse};
 use rbpipe_backends::glob;
@@ -161,14 +161,14 @@ fn offset(class: &EventClass, place: usize) -> Option<usize> {
 
 impl Fitted {
     /// Whether it matches; `None`: neither it nor its opposite.
-    pub fn ask(&self, class: &EventClass, header: &PacketHeader, payload: &[u8]) -> Option<bool> {
+    pub fn ask(&self, event: &Event<'_>) -> Option<bool> {
         match self {
             Self::Always(is) => *is,
-            Self::Not(inner) => inner.ask(class, header, payload).map(|is| !is),
+            Self::Not(inner) => inner.ask(event).map(|is| !is),
             Self::All(list) => {
                 let mut all = Some(true);
                 for e in list {
-                    match e.ask(class, header, payload) {
+                    match e.ask(event) {
                         Some(false) => return Some(false),
                         None => all = None,
                         Some(true) => {}
@@ -179,7 +179,7 @@ impl Fitted {
             Self::Any(list) => {
                 let mut any = Some(false);
                 for e in list {
-                    match e.ask(class, header, payload) {
+                    match e.ask(event) {
                         Some(true) => return Some(true),
                         None => any = None,
                         Some(false) => {}
@@ -187,21 +187,19 @@ impl Fitted {
                 }
                 any
             }
-            Self::Test(t) => t.ask(class, header, payload),
+            Self::Test(t) => t.ask(event),
         }
     }
 }
 
 impl OperandTest {
-    fn ask(&self, class: &EventClass, header: &PacketHeader, payload: &[u8]) -> Option<bool> {
+    fn ask(&self, event: &Event<'_>) -> Option<bool> {
         let Test { op, value: wanted, .. } = &*self.test;
         let integer = |v: i128| compare_number(v, *op, wanted);
+        let Event { from, class, payload, .. } = *event;
         match self.operand {
-            Operand::Stream => integer(header.stream_id.into()),
-            Operand::Cpu if header.stream_class == StreamClass::Cpu => {
-                integer(header.origin.into())
-            }
-            Operand::Cpu => None,
+            Operand::Stream => integer(from.stream.into()),
+            Operand::Cpu => integer(from.cpu()?.into()),
             Operand::Length(place, offset) => {
                 let bytes = at(class, place, offset, payload)?;
                 integer(u32::from_le_bytes(*bytes.first_chunk()?).into())
@@ -295,7 +293,10 @@ fn ordered(op: Op, order: std::cmp::Ordering) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use rbpipe_core::packet::StreamClass;
+
     use super::*;
+    use crate::read::event::Origin;
     use rbpipe_core::class::{Field, Integer, Label};
 
     fn class() -> EventClass {
@@ -336,21 +337,10 @@ mod tests {
 
     fn ask(text: &str) -> Option<bool> {
         let filter = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
-        let class = class();
-        let header = PacketHeader {
-            uuid: [0; 16],
-            stream_class: StreamClass::Cpu,
-            stream_class_id: 1,
-            stream_id: 9,
-            begin: 0,
-            end: 0,
-            content_size: 0,
-            packet_size: 0,
-            sequence: 0,
-            discarded: 0,
-            origin: 3,
-        };
-        filter.fit(&class, &mut Vec::new()).ask(&class, &header, &payload())
+        let class = Arc::new(class());
+        let from = Origin { stream: 9, class: StreamClass::Cpu, number: 3 };
+        let event = Event { time: 0, from, class: &class, payload: &payload() };
+        filter.fit(&class, &mut Vec::new()).ask(&event)
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod connections;
 mod datagrams;
 mod file;
 mod socket;
-mod split;
+pub mod split;
 
 use std::io;
 use std::os::fd::AsFd;

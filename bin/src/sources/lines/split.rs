@@ -1,7 +1,7 @@
 //! Cuts bytes into lines that can be recorded: of at most so many bytes, in UTF-8, without NUL.
 
 /// Cuts bytes into lines that can be recorded.
-pub(super) struct Splitter {
+pub struct Splitter {
     max: usize,
     bytes: Vec<u8>,
     cut: bool,
@@ -10,12 +10,12 @@ pub(super) struct Splitter {
 const MARK: &str = "…";
 
 impl Splitter {
-    pub(super) fn new(max: usize) -> Self {
+    pub fn new(max: usize) -> Self {
         Self { max, bytes: Vec::new(), cut: false }
     }
 
     /// Takes bytes; gives each line that ends in them. False: `line` said so.
-    pub(super) fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&str) -> bool) -> bool {
+    pub fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(&str) -> bool) -> bool {
         while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
             self.add(&bytes[..end]);
             if !self.give(&mut line) {
@@ -28,7 +28,7 @@ impl Splitter {
     }
 
     /// The end: what is left is a line.
-    pub(super) fn finish(&mut self, mut line: impl FnMut(&str) -> bool) {
+    pub fn finish(&mut self, mut line: impl FnMut(&str) -> bool) {
         if !self.bytes.is_empty() || self.cut {
             self.give(&mut line);
         }
