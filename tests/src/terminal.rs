@@ -95,6 +95,17 @@ impl Terminal {
         lock(&self.came).clone()
     }
 
+    /// All that came, when nothing has come for a while.
+    #[must_use]
+    pub fn all(&self) -> Came {
+        let mut before = usize::MAX;
+        while lock(&self.came).bytes.len() != before {
+            before = lock(&self.came).bytes.len();
+            thread::sleep(Duration::from_millis(300));
+        }
+        self.came()
+    }
+
     /// Says something to the other side.
     ///
     /// # Panics

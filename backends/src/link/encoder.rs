@@ -1,27 +1,25 @@
 //! The sender's half.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+mod words;
+
 use std::mem;
 use std::sync::Arc;
 
 use rbpipe_core::class::{EventClass, FieldType};
 
+use self::words::{Announced, Vocabulary};
 use super::bounds::{
-    ALL_WORDS, CLASS_BYTES, LONGEST_BODY, LONGEST_NAME, LONGEST_PAYLOAD, LONGEST_WORD,
-    MOST_CLASSES, MOST_FIELDS, MOST_STREAMS, MOST_WORDS,
+    CLASS_BYTES, LONGEST_BODY, LONGEST_NAME, LONGEST_PAYLOAD, MOST_CLASSES, MOST_FIELDS,
+    MOST_STREAMS,
 };
 use super::coder::Writer;
-use super::column::Word;
 use super::layout::{self, Layout, MOST_DOMAINS};
-use super::model::{Before, Dictionary, FrameModel, MOST_BYTES, MOST_RECORDS};
+use super::model::{Before, FrameModel, MOST_BYTES, MOST_RECORDS};
 use super::wire::{self, Epoch, HELLO_EVERY, Kind, number, text, zigzag};
 use super::{LinkOptions, LinkRecord, LinkStream, Totals};
 
 /// Who the sender is is said this often in each generation, and the last totals at the latest.
 const LAST_HELLOS: u8 = 3;
-/// What is new is announced once more after this (ns): a frame may have been lost.
-const ONCE_MORE: u64 = 1_000_000_000;
 /// Bytes of the coded part of a body that goes over the line in pieces.
 const LONGEST_CODE: usize = 2 * LONGEST_PAYLOAD;
 
@@ -83,34 +81,6 @@ struct ClassState {
     taken: Option<bool>,
 }
 
-/// When something was announced.
-#[derive(Clone, Copy, Debug, Default)]
-struct Announced {
-    at: u64,
-    times: u8,
-}
-
-impl Announced {
-    /// Whether it is to be announced (again) before it is used at `now`.
-    fn is_due(self, now: u64, every: u64) -> bool {
-        let wait = match self.times {
-            0 => return true,
-            1 => ONCE_MORE.min(every),
-            _ => every,
-        };
-        now.saturating_sub(self.at) >= wait
-    }
-    /// What was announced once is due.
-    fn hurry(&mut self, now: u64) {
-        if self.times == 1 {
-            self.at = now.saturating_sub(ONCE_MORE);
-        }
-    }
-    fn done(&mut self, now: u64) {
-        *self = Self { at: now, times: self.times.saturating_add(1).min(2) };
-    }
-}
-
 impl Encoder {
     /// A link's beginning.
     #[must_use]
@@ -124,7 +94,7 @@ impl Encoder {
         let mixed = options.session.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let epoch = Epoch { tag: (mixed >> 54) as u16, generation: (mixed >> 46) as u8 };
         Self {
-            words: Vocabulary { every: options.announce_every, ..Vocabulary::default() },
+            words: Vocabulary::new(options.announce_every),
             options,
             epoch,
             start: None,
@@ -510,150 +480,4 @@ impl Encoder {
 fn cut(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rev().find(|n| text.is_char_boundary(*n));
     &text[..end.unwrap_or(0)]
-}
-
-/// Words are found by their CRC32C, which takes an instruction for eight bytes.
-#[derive(Default)]
-struct Checksum(u32);
-
-impl Hasher for Checksum {
-    fn finish(&self) -> u64 {
-        // The table takes the highest bits, and the lowest.
-        u64::from(self.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = crc32c::crc32c_append(self.0, bytes);
-    }
-    fn write_usize(&mut self, _: usize) {
-        // A length that nothing follows.
-    }
-}
-
-/// The sender's words.
-#[derive(Default)]
-struct Vocabulary {
-    every: u64,
-    domains: Vec<HashMap<Box<[u8]>, u32, BuildHasherDefault<Checksum>>>,
-    /// Words in all of them.
-    count: usize,
-    /// When each was last defined, by domain and number.
-    announced: Vec<Vec<Announced>>,
-    /// What was defined in this frame, and what was known of it before.
-    journal: Vec<(u32, u32, Announced)>,
-    /// Texts that were seen once, by their checksums.
-    seen: Vec<u32>,
-    /// What the last of them took the place of.
-    displaced: Vec<(usize, u32)>,
-    now: u64,
-    full: bool,
-}
-
-impl Vocabulary {
-    fn begin(&mut self, now: u64) {
-        self.now = now;
-        self.journal.clear();
-        self.displaced.clear();
-    }
-    fn mark(&self) -> (usize, usize) {
-        (self.journal.len(), self.displaced.len())
-    }
-    fn back_to(&mut self, (journal, displaced): (usize, usize)) {
-        for (domain, id, before) in self.journal.drain(journal..).rev() {
-            self.announced[domain as usize][id as usize] = before;
-        }
-        for (place, before) in self.displaced.drain(displaced..).rev() {
-            self.seen[place] = before;
-        }
-    }
-    fn is_full(&self) -> bool {
-        self.full
-    }
-    fn forget(&mut self) {
-        *self = Self { every: self.every, ..Self::default() };
-    }
-    fn announce_all(&mut self) {
-        self.announced.iter_mut().flatten().for_each(|a| *a = Announced::default());
-    }
-
-    /// Whether a text was seen before, as far as a small table can tell.
-    fn seen_before(&mut self, domain: u32, bytes: &[u8]) -> bool {
-        self.seen.resize(1024, 0);
-        let check = crc32c::crc32c_append(domain, bytes) | 1;
-        let place = check as usize / 2 % self.seen.len();
-        let before = self.seen[place];
-        self.seen[place] = check;
-        if before != check {
-            self.displaced.push((place, before));
-        }
-        before == check
-    }
-}
-
-impl Dictionary for Vocabulary {
-    fn word(&mut self, domain: u32, bytes: &[u8], alone: bool) -> (Word, bool) {
-        let at = domain as usize;
-        if self.domains.len() <= at {
-            self.domains.resize_with(at + 1, HashMap::default);
-            self.announced.resize_with(at + 1, Vec::new);
-        }
-        if let Some(id) = self.domains[at].get(bytes) {
-            let due = self.announced[at][*id as usize].is_due(self.now, self.every);
-            return (Word::Known(*id), due);
-        }
-        // A text that comes once is not worth a number; a task is.
-        let worthless = bytes.len() > LONGEST_WORD || (alone && !self.seen_before(domain, bytes));
-        if self.domains[at].len() == MOST_WORDS || self.count == ALL_WORDS {
-            self.full = true;
-        }
-        if worthless || self.full {
-            return (Word::Spelt, false);
-        }
-        let id = self.announced[at].len() as u32;
-        self.count += 1;
-        self.domains[at].insert(bytes.into(), id);
-        self.announced[at].push(Announced::default());
-        (Word::Known(id), true)
-    }
-
-    fn define(&mut self, domain: u32, id: u32, _: &[u8]) {
-        let announced = &mut self.announced[domain as usize][id as usize];
-        self.journal.push((domain, id, *announced));
-        announced.done(self.now);
-    }
-
-    fn meaning(&mut self, _: u32, _: u32, _: &mut Vec<u8>) -> bool {
-        true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_new_is_announced_twice_and_then_every_so_often() {
-        let mut it = Announced::default();
-        let (second, every) = (1_000_000_000, 10_000_000_000);
-        assert!(it.is_due(0, every));
-        it.done(0);
-        assert!(!it.is_due(second - 1, every) && it.is_due(second, every));
-        it.done(second);
-        assert!(!it.is_due(every + second - 1, every) && it.is_due(every + second, every));
-    }
-
-    #[test]
-    fn going_back_takes_definitions_back() {
-        let mut words = Vocabulary { every: 1 << 40, ..Vocabulary::default() };
-        words.begin(5);
-        assert_eq!(words.word(0, b"a", false), (Word::Known(0), true));
-        words.define(0, 0, b"a");
-        let mark = words.mark();
-        assert_eq!(words.word(0, b"b", false), (Word::Known(1), true));
-        words.define(0, 1, b"b");
-        words.back_to(mark);
-        assert_eq!(words.word(0, b"a", false), (Word::Known(0), false));
-        assert_eq!(words.word(0, b"b", false), (Word::Known(1), true));
-        assert_eq!(words.word(0, b"once", true), (Word::Spelt, false));
-        assert_eq!(words.word(0, b"once", true), (Word::Known(2), true));
-    }
 }

@@ -13,6 +13,10 @@ pub(super) struct Bucket {
     limit: usize,
 }
 
+/// A frame is handed over so long before the line needs it: a thread may oversleep, and what is
+/// handed over later is newer.
+const AHEAD: Duration = Duration::from_millis(10);
+
 impl Bucket {
     /// Of a line that carries so much; at most `limit` bytes are handed over ahead of it.
     pub(super) fn new(bytes_per_second: f64, limit: usize, now: Instant) -> Self {
@@ -48,9 +52,11 @@ impl Bucket {
         }
     }
 
-    /// When there is room for so much (or for all that there can be).
+    /// When so much is to be handed over: there is room for it (or for all that there can be), and
+    /// the line needs it soon.
     pub(super) fn when(&self, bytes: usize) -> Instant {
-        let most = self.limit.saturating_sub(bytes) as f64;
+        let ahead = AHEAD.as_secs_f64() * self.bytes_per_second;
+        let most = (self.limit.saturating_sub(bytes) as f64).min(ahead);
         let seconds = (self.queue - most).max(0.0) / self.bytes_per_second;
         // Rounded up: a nanosecond too early there is a byte too little.
         self.at + Duration::from_secs_f64(seconds) + Duration::from_nanos(u64::from(seconds > 0.0))

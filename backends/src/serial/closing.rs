@@ -20,8 +20,8 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 
 type Place = Mutex<Option<SerialStream>>;
 
-/// The places of the ports that are open.
-static OPEN: Mutex<Vec<Weak<Place>>> = Mutex::new(Vec::new());
+/// The places of the ports that are open; `None`: the program ends, and none is opened any more.
+static OPEN: Mutex<Option<Vec<Weak<Place>>>> = Mutex::new(Some(Vec::new()));
 
 /// A panic elsewhere leaves a port as good as it was.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -36,9 +36,14 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new(stream: SerialStream) -> Self {
         let place = Arc::new(Mutex::new(Some(stream)));
-        let mut open = lock(&OPEN);
-        open.retain(|place| place.strong_count() > 0);
-        open.push(Arc::downgrade(&place));
+        match &mut *lock(&OPEN) {
+            Some(open) => {
+                open.retain(|place| place.strong_count() > 0);
+                open.push(Arc::downgrade(&place));
+            }
+            // Opened again by whoever missed the one that was taken away.
+            None => *lock(&place) = None,
+        }
         Self { place }
     }
 
@@ -58,7 +63,7 @@ impl Drop for Held {
 
 /// Closes all ports that are open, whatever is on its way: the process ends now.
 pub fn abandon() {
-    let open: Vec<_> = lock(&OPEN).iter().filter_map(Weak::upgrade).collect();
+    let open: Vec<_> = lock(&OPEN).take().iter().flatten().filter_map(Weak::upgrade).collect();
     close(open.iter().filter_map(|place| lock(place).take()), AT_ONCE);
 }
 

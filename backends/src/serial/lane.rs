@@ -205,7 +205,6 @@ impl Lane {
         &'a self,
         classes: &Classes,
         worths: &Worths,
-        least: Worth,
         most: usize,
         marks: &mut Vec<Mark>,
     ) -> Vec<LinkRecord<'a>> {
@@ -223,8 +222,7 @@ impl Lane {
             while left > 0 && records.len() < most {
                 let Some((record, class)) = held.next(&mut cursor, classes) else { break };
                 left -= 1;
-                let worth = worth(worths, class);
-                if worth == Worth::Nothing || (least == Worth::Important && worth != least) {
+                if worth(worths, class) == Worth::Nothing {
                     lost_before += 1;
                     continue;
                 }

@@ -103,9 +103,9 @@ impl Line {
         self.bucket.time_of(bytes)
     }
 
-    /// Whether there is room for a frame of so many bytes.
+    /// Whether it is time for a frame of so many bytes.
     pub(super) fn has_room(&self, bytes: usize, now: Instant) -> bool {
-        self.unwritten() == 0 && self.bucket.room(now) >= bytes.min(self.limit)
+        self.unwritten() == 0 && now >= self.bucket.when(bytes.min(self.limit))
     }
 
     /// When there is something to do: to try again, to write the rest, to begin a frame of so

@@ -20,7 +20,7 @@ use super::commands::{Command, Filter, Listener};
 use super::config::{Config, Keep};
 use super::encode::Encode;
 use super::facts::LineFacts;
-use super::lane::{Lane, Mark, Worth};
+use super::lane::{Lane, Mark};
 use super::line::{Line, Pushed};
 use crate::HeapMemory;
 
@@ -37,10 +37,10 @@ const LEAST_IDLE: Duration = Duration::from_micros(500);
 const LEAVE: Duration = Duration::from_millis(2);
 /// What became of all records is told this often.
 const TELL: Duration = Duration::from_secs(1);
-/// Where records were given up so recently, more is recorded than the line carries.
-const OVERLOAD: Duration = Duration::from_millis(500);
 /// The end is told so often, since nothing comes after it that would show that it is missing.
 const LAST_WORDS: usize = 3;
+/// A ring that fills is looked at so often, where a part of it is kept free.
+const RELIEVE: Duration = Duration::from_millis(5);
 /// A frame has no more.
 const MOST_RECORDS: usize = 4096;
 /// In one turn; the drain has other things to do.
@@ -61,14 +61,14 @@ pub(super) struct Opened {
 
 /// See above.
 pub struct SerialOutput {
-    o: Opened,
-    lanes: Vec<Lane>,
+    pub(super) o: Opened,
+    pub(super) lanes: Vec<Lane>,
     places: HashMap<u32, usize>,
     /// Whose turn it is.
     next: usize,
     classes: Vec<Arc<EventClass>>,
-    decode: Classes,
-    filter: Filter,
+    pub(super) decode: Classes,
+    pub(super) filter: Filter,
     listener: Listener,
     marks: Vec<Mark>,
     /// Lines that are being written: their lane, and how many. (A frame counts as sent when it is
@@ -77,9 +77,11 @@ pub struct SerialOutput {
     /// Nothing is sent.
     paused: bool,
     /// All that is older than this is sent, whatever else there is.
-    dump: Option<u64>,
+    pub(super) dump: Option<u64>,
     /// A packet came since the last turn.
     came: bool,
+    /// When the last turn was.
+    looked_at: Instant,
     /// When the idle line is looked at.
     idle_at: Instant,
     /// When something was last sent, and when sub-buffers were last left.
@@ -87,12 +89,12 @@ pub struct SerialOutput {
     left_at: Instant,
     tell_at: Instant,
     /// When records were last given up for newer ones.
-    gave_up_at: Option<Instant>,
+    pub(super) gave_up_at: Option<Instant>,
     /// The end: until then what is left is sent, and after that given up.
-    ending: Option<Instant>,
+    pub(super) ending: Option<Instant>,
     over: bool,
     /// Records and bytes so far: what a record takes.
-    carried: (u64, u64),
+    pub(super) carried: (u64, u64),
 }
 
 impl SerialOutput {
@@ -113,6 +115,7 @@ impl SerialOutput {
             paused: false,
             dump: None,
             came: false,
+            looked_at: now,
             idle_at: now,
             sent_at: now,
             left_at: now,
@@ -128,23 +131,9 @@ impl SerialOutput {
         self.lanes.iter().map(Lane::in_hand).sum()
     }
 
-    /// Whether older records give way to newer ones just now. At the end there are no newer ones,
-    /// but where more was recorded than the line carries the end is as all before it.
-    fn chooses(&self) -> bool {
-        let overload = || self.gave_up_at.is_some_and(|at| at.elapsed() < OVERLOAD);
-        let ends = self.ending.is_some() && !overload();
-        self.o.keep == Keep::Newest && self.dump.is_none() && !ends
-    }
-
     /// Whether anything but replies is sent.
     fn sends(&self) -> bool {
         !self.paused || self.dump.is_some() || self.ending.is_some()
-    }
-
-    /// Records of this lane that are kept for its next frame.
-    fn most(&self, lane: &Lane) -> usize {
-        let typical = self.o.encode.typical(lane);
-        (typical + typical / 4 + 1).max(lane.fits)
     }
 
     /// New classes, if there are.
@@ -165,27 +154,6 @@ impl SerialOutput {
             self.lanes.push(Lane::new(packet, number));
             self.lanes.len() - 1
         })
-    }
-
-    /// Lets older records of a lane go that newer ones have come for, and makes room for the next
-    /// packet.
-    fn choose(&mut self, place: usize) {
-        let most = self.most(&self.lanes[place]);
-        let lane = &mut self.lanes[place];
-        if lane.in_hand() > most as u64 {
-            self.gave_up_at = Some(Instant::now());
-        }
-        if self.filter.is_active() {
-            // What is worth it may be anywhere among what is not.
-            while lane.packets() > 0 {
-                lane.copy_oldest(&self.decode, self.filter.worths(), most);
-            }
-            return;
-        }
-        lane.keep_newest(most as u64, &self.decode);
-        while lane.packets() > 0 && lane.packets() >= self.o.memories {
-            lane.copy_oldest(&self.decode, self.filter.worths(), most);
-        }
     }
 
     // --- the line ---------------------------------------------------------------------
@@ -277,21 +245,13 @@ impl SerialOutput {
     fn frame(&mut self, place: usize, now: Instant, time: u64) -> bool {
         if self.chooses() {
             self.choose(place);
-        } else if let Some(end) = self.ending
-            && self.o.keep == Keep::Newest
-        {
-            let most = self.fits(end.saturating_duration_since(now), place);
-            self.lanes[place].keep_newest(most, &self.decode);
+        } else if let Some(end) = self.ending {
+            self.choose_last(place, end.saturating_duration_since(now));
         }
         let lane = &self.lanes[place];
         let most = self.most(lane);
-        let records = lane.gather(
-            &self.decode,
-            self.filter.worths(),
-            self.least(lane),
-            most,
-            &mut self.marks,
-        );
+        let worths = self.filter.worths();
+        let records = lane.gather(&self.decode, worths, most, &mut self.marks);
         if records.is_empty() {
             drop(records);
             self.lanes[place].give_up();
@@ -322,32 +282,6 @@ impl SerialOutput {
         true
     }
 
-    /// What a record must be worth to go out. In `oldest` the ring loses whatever comes when it
-    /// is full; so where some records are to come first, the last quarter of it is theirs: the
-    /// others are given up until it is free.
-    fn least(&self, lane: &Lane) -> Worth {
-        if self.o.keep == Keep::Oldest && self.o.config.reserve_for.is_some() {
-            let (fill, of) = lane.monitor.fill();
-            if fill * 4 >= of * 3 {
-                return Worth::Important;
-            }
-        }
-        Worth::Ordinary
-    }
-
-    /// How many records of a lane the line carries in a time, at a guess.
-    fn fits(&self, time: Duration, place: usize) -> u64 {
-        let lanes = self.lanes.iter().filter(|l| l.in_hand() > 0).count().max(1);
-        let bytes = time.as_secs_f64() * self.o.config.bytes_per_second() / lanes as f64;
-        let least = self.most(&self.lanes[place]) as u64;
-        ((bytes / self.bytes_per_record()) as u64).max(least)
-    }
-
-    fn bytes_per_record(&self) -> f64 {
-        let (records, bytes) = self.carried;
-        if records == 0 { 32.0 } else { bytes as f64 / records as f64 }
-    }
-
     /// One turn on the line.
     fn run(&mut self) {
         let now = Instant::now();
@@ -359,6 +293,7 @@ impl SerialOutput {
         if self.over {
             self.lanes.iter_mut().for_each(Lane::give_up);
         }
+        self.end_dump();
         if self.o.line.reopen(now) {
             self.listener.forget();
             self.o.encode.reopened();
@@ -366,12 +301,14 @@ impl SerialOutput {
         if self.o.line.is_open() {
             self.listen(now);
         }
+        self.learn();
+        self.relieve();
         self.drive();
-        self.end_dump();
         let waiting = self.o.line.waiting(now) as f64;
         let records = self.in_hand() as f64 * self.bytes_per_record();
         self.o.facts.waits((waiting + records) as u64);
         let now = Instant::now();
+        self.looked_at = now;
         // What is delivered comes first, in `oldest`; then, at once, the rest.
         let idle = if self.came { Duration::ZERO } else { self.idle(now) };
         (self.idle_at, self.came) = (now + idle, false);
@@ -391,7 +328,8 @@ impl SerialOutput {
         }
     }
 
-    /// A dump ends when all that it is about has been sent.
+    /// A dump ends when all that was in hand was sent, and the ring had nothing more when it was
+    /// looked at: which is how this turn begins.
     fn end_dump(&mut self) {
         if self.dump.is_some() && !self.came && self.in_hand() == 0 && self.lines.is_none() {
             self.dump = None;
@@ -444,6 +382,11 @@ impl Output<HeapMemory> for SerialOutput {
             (frame, Before::Take)
         };
         let at = self.ending.map_or(at, |end| at.min(end));
+        // A ring that fills is not to wait for the line.
+        if in_hand && self.reserves() && self.sends() {
+            let (at, then) = (at.min(self.looked_at + RELIEVE), Before::Take);
+            return Some(Pace { at, then, behind });
+        }
         Some(Pace { at, then, behind })
     }
 
