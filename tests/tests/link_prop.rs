@@ -67,6 +67,20 @@ fn frames_of_nonsense_do_no_harm() {
 }
 
 #[test]
+fn what_fuzzers_found_worth_keeping() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/link");
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).expect("a corpus") {
+        let path = entry.expect("readable").path();
+        // A panic does not say which.
+        println!("{}", path.display());
+        fuzz::link(&std::fs::read(&path).expect("readable"));
+        files += 1;
+    }
+    assert!(files > 0, "there is none");
+}
+
+#[test]
 fn bytes_of_nonsense_do_no_harm() {
     random(0, cases(2000));
     random(1, cases(2000));

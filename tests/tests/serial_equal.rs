@@ -92,7 +92,7 @@ fn a_received_trace_is_what_was_sent() {
         &[
             ("\"sched:sched_switch\",", "\"sched:sched_process_*\", \"sched:sched_wakeup_new\","),
             ("channel = \"wire\"", "channel = [\"wire\", \"copy\"]"),
-            ("tick = \"1 us\"", "tick = \"1 ns\""),
+            ("tick = \"1 us\"", "drain_timeout = \"30 s\"\ntick = \"1 ns\""),
             ("duration = \"30 s\"", "duration = \"60 s\""),
         ],
     ) + FILE;
@@ -101,7 +101,7 @@ fn a_received_trace_is_what_was_sent() {
     for _ in 0..150 {
         let status = Command::new("sh").args(["-c", "true; /bin/true"]).status();
         assert!(status.expect("it runs").success());
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(20));
     }
     end(sender);
     wire.wait_until_quiet(Side::A, Duration::from_millis(500));
@@ -149,11 +149,12 @@ fn what_a_line_does_not_carry_is_counted_at_both_ends() {
     let dir = tempfile::tempdir().expect("a directory");
     let wire = Wire::lay(dir.path(), WireOptions::clean(115_200));
     let receiver = receive(dir.path(), &wire.port(Side::B));
-    let sender = start(dir.path(), &example(&wire.port(Side::A), &[]));
+    let sender =
+        start(dir.path(), &example(&wire.port(Side::A), &[("\"discard\"", "\"overwrite\"")]));
     wait_for(&tracefs, &sender);
     // Two programs that wake each other: tens of thousands of switches a second.
     let mut load = Command::new("sh")
-        .args(["-c", "mkfifo a b; cat <a >b & cat <b >a & echo x >a; wait"])
+        .args(["-c", "mkfifo x y; cat <x >y & cat <y >x & echo z >x; wait"])
         .current_dir(dir.path())
         .spawn()
         .expect("a load");

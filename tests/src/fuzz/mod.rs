@@ -290,7 +290,9 @@ pub fn link(input: &[u8]) -> usize {
             }
         }
     };
-    let ((arrived, health), _) = peak(|| link::fed(&bytes, &mut cuts));
+    let (arrived, health) = link::fed(&bytes, &mut cuts);
+    let held = peak(|| link::held(&bytes)).1;
+    assert!(held <= LINK, "{held} bytes held for {}", bytes.len());
     let (again, at_once) = link::fed(&bytes, &mut Rng::with_seed(cuts.u64(..)));
     assert_eq!(arrived.records, again.records, "cut another way");
     assert_eq!((arrived.text, health), (again.text, at_once), "cut another way");
