@@ -152,7 +152,8 @@ fn import(control: &Control, cpu: Option<u32>, start: u64) -> Result<ImportWrite
 
 #[test]
 fn a_running_drain_makes_streams_that_begin_in_the_past() {
-    let starts: Arc<Mutex<Vec<(u32, u64, u64, u64)>>> = Arc::default();
+    type Seen = Arc<Mutex<Vec<(u32, u64, u64, u64)>>>;
+    let starts = Seen::default();
     let seen = Arc::clone(&starts);
     let bench = Bench::new(move |n, packet| {
         let facts = *packet.facts();
