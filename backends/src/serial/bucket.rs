@@ -33,6 +33,12 @@ impl Bucket {
         self.queue(now).ceil() as usize
     }
 
+    /// How long the line has had nothing to carry.
+    pub(super) fn idle(&self, now: Instant) -> Duration {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        Duration::from_secs_f64((passed - self.queue / self.bytes_per_second).max(0.0))
+    }
+
     /// How much may be handed over now.
     pub(super) fn room(&self, now: Instant) -> usize {
         self.limit.saturating_sub(self.waiting(now))
@@ -99,6 +105,16 @@ mod tests {
         let begin = Instant::now();
         let bucket = Bucket::new(11_520.0, 512, begin);
         assert_eq!(bucket.room(begin + Duration::from_secs(5)), 512);
+    }
+
+    #[test]
+    fn a_line_is_idle_from_when_it_has_carried_all() {
+        let begin = Instant::now();
+        let mut bucket = Bucket::new(1000.0, 512, begin);
+        bucket.add(100, begin);
+        assert_eq!(bucket.idle(begin + Duration::from_millis(90)), Duration::ZERO);
+        let idle = bucket.idle(begin + Duration::from_millis(130));
+        assert!((idle.as_secs_f64() - 0.03).abs() < 1e-6, "{idle:?}");
     }
 
     #[test]

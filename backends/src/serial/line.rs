@@ -93,6 +93,11 @@ impl Line {
         self.unwritten() + self.bucket.waiting(now)
     }
 
+    /// How long the line has had nothing to carry.
+    pub(super) fn idle(&self, now: Instant) -> Duration {
+        if self.unwritten() > 0 || !self.is_open() { Duration::ZERO } else { self.bucket.idle(now) }
+    }
+
     /// Bytes that wait here.
     pub(super) fn unwritten(&self) -> usize {
         self.out.len() - self.at

@@ -34,7 +34,7 @@ const IDLE: [(Duration, Duration); 3] = [
 /// … but not more often than this.
 const LEAST_IDLE: Duration = Duration::from_micros(500);
 /// Sub-buffers are not left more often than this: each time costs their writers one.
-const LEAVE: Duration = Duration::from_millis(2);
+pub(super) const LEAVE: Duration = Duration::from_millis(2);
 /// What became of all records is told this often.
 const TELL: Duration = Duration::from_secs(1);
 /// The end is told so often, since nothing comes after it that would show that it is missing.
@@ -90,6 +90,9 @@ pub struct SerialOutput {
     tell_at: Instant,
     /// When records were last given up for newer ones.
     pub(super) gave_up_at: Option<Instant>,
+    /// When a burst of records last began to come, and for how long the line must do with it.
+    pub(super) burst_at: Instant,
+    pub(super) ahead: Duration,
     /// The end: until then what is left is sent, and after that given up.
     pub(super) ending: Option<Instant>,
     over: bool,
@@ -121,13 +124,15 @@ impl SerialOutput {
             left_at: now,
             tell_at: now + TELL,
             gave_up_at: None,
+            burst_at: now,
+            ahead: Duration::ZERO,
             ending: None,
             over: false,
             carried: (0, 0),
         }
     }
 
-    fn in_hand(&self) -> u64 {
+    pub(super) fn in_hand(&self) -> u64 {
         self.lanes.iter().map(Lane::in_hand).sum()
     }
 
@@ -347,6 +352,7 @@ impl Output<HeapMemory> for SerialOutput {
             self.dump = None;
             self.listener.reply("dump done".into());
         }
+        self.came_at(Instant::now());
         self.learn();
         let place = self.lane(&packet);
         self.lanes[place].take(packet);
