@@ -24,10 +24,8 @@ pub(super) struct Stream {
     /// Where that frame began (ticks since the session's start).
     pub(super) base: Option<i64>,
     pub(super) held: VecDeque<Held>,
-    /// Something of it was delivered.
+    /// Records of it were delivered, or its end.
     heard: bool,
-    /// Something that tells what was lost at the sender was.
-    counted: bool,
     /// Records sent up to the last frame that was delivered.
     next: u64,
     /// Records lost at the sender, as told up to there.
@@ -54,14 +52,14 @@ impl Stream {
             None => frame.gone,
         };
         let Some(ring) = gone.checked_sub(self.gone) else { return false };
-        // Totals in the middle tell what was sent, and not yet what was lost.
-        let (heard, counted) = (self.heard || from_the_start, self.counted || from_the_start);
-        let when = |told: bool, n: u64| if told { (n, 0) } else { (0, n) };
-        let ((line, sent_before), (ring, lost_before)) = (when(heard, line), when(counted, ring));
-        let mut missing = Missing { ring, line, before: sent_before.saturating_add(lost_before) };
-        self.counted |= frame.totals.is_none_or(|(_, last)| last);
-        // Totals of a stream that has sent nothing tell nothing.
-        self.heard |= frame.sent + frame.count > 0;
+        // Totals in the middle tell what was sent, and not yet what was lost: until the first frame
+        // of records all that is missing is from before.
+        let mut missing = if self.heard || from_the_start {
+            Missing { ring, line, before: 0 }
+        } else {
+            Missing { ring: 0, line: 0, before: ring.saturating_add(line) }
+        };
+        self.heard |= frame.totals.is_none_or(|(_, last)| last);
         self.next = frame.sent + frame.count;
         self.gone = gone;
         let base = start.wrapping_add_signed(frame.base.unwrap_or(0));
