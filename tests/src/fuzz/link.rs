@@ -224,14 +224,16 @@ pub fn sent(u: &mut Unstructured<'_>) -> Result<Sent> {
         reopened: 0,
     };
     let mut now = *u.choose(&[5_000_000_000, 0, 1 << 50])?;
+    // Whether the sender has said something yet; others may have.
+    let mut said = false;
     for _ in 0..u.int_in_range(1..=24)? {
-        let mut out = Vec::new();
+        let (mut out, mut is_text) = (Vec::new(), false);
         match u.int_in_range(0..=15)? {
             0 => encoder.due(now, &mut out),
             1 => encoder.resync(),
             2 => {
                 encoder.reopened();
-                this.reopened += u64::from(this.wire.iter().any(|w| !w.is_empty()));
+                this.reopened += u64::from(said);
             }
             3 => {
                 let reply = format!("level is {}", rng.u8(..));
@@ -243,6 +245,7 @@ pub fn sent(u: &mut Unstructured<'_>) -> Result<Sent> {
                 let line = LINES[rng.usize(0..LINES.len())];
                 out.extend(line.bytes());
                 this.text += line;
+                is_text = true;
             }
             5 => {
                 let place = rng.usize(0..this.streams.len());
@@ -258,6 +261,7 @@ pub fn sent(u: &mut Unstructured<'_>) -> Result<Sent> {
             }
         }
         now += [0, 1000, 1_000_000, 900_000_000, 30_000_000_000][rng.usize(0..5)];
+        said |= !out.is_empty() && !is_text;
         this.wire.push(out);
     }
     encoder.resync();
