@@ -19,6 +19,8 @@ use crate::recording::wire::{Arrived, ArrivedRecord};
 
 /// The longest payload that a link takes.
 const LONGEST: usize = 64 << 10;
+/// Bytes on the wire that are enough for one case.
+const ENOUGH: usize = 100_000;
 /// Text that others print.
 const LINES: [&str; 4] =
     ["[    1.5] usb 1-1: ready\r\n", "\x1b[1;31moops\x1b[0m\n", "Zeile: äöü\n", "~ # \r\n"];
@@ -189,7 +191,7 @@ fn payload(rng: &mut Rng, class: &EventClass, before: &[Given], place: usize) ->
 /// There is no entropy left.
 pub fn sent(u: &mut Unstructured<'_>) -> Result<Sent> {
     let mut rng = Rng::with_seed(u.arbitrary()?);
-    let options = LinkOptions {
+    let mut options = LinkOptions {
         tick: *u.choose(&[1, 1000, 1, 7, 999, 1_000_000, 65_536])?,
         frame: *u.choose(&[254, 64, 4096, 65, 255, 256, 257, 508, 100])?,
         announce_every: *u.choose(&[10_000_000_000, 0, 1_000_000, u64::MAX])?,
@@ -204,6 +206,10 @@ pub fn sent(u: &mut Unstructured<'_>) -> Result<Sent> {
             classes.collect::<Result<_>>()
         })
         .collect::<Result<_>>()?;
+    // Such a class before each record is megabytes, and tells nothing new.
+    if channels.iter().flatten().any(|c| c.fields.len() > 100) {
+        options.announce_every = options.announce_every.max(1_000_000);
+    }
     let mut encoder = Encoder::new(options.clone());
     let mut streams = Vec::new();
     for id in 0..u.int_in_range(1..=3)? {
@@ -225,7 +231,7 @@ pub fn sent(u: &mut Unstructured<'_>) -> Result<Sent> {
     };
     let mut now = *u.choose(&[5_000_000_000, 0, 1 << 50])?;
     // Whether the sender has said something yet; others may have.
-    let mut said = false;
+    let (mut said, mut bytes) = (false, 0);
     for _ in 0..u.int_in_range(1..=24)? {
         let (mut out, mut is_text) = (Vec::new(), false);
         match u.int_in_range(0..=15)? {
@@ -262,7 +268,11 @@ pub fn sent(u: &mut Unstructured<'_>) -> Result<Sent> {
         }
         now += [0, 1000, 1_000_000, 900_000_000, 30_000_000_000][rng.usize(0..5)];
         said |= !out.is_empty() && !is_text;
+        bytes += out.len();
         this.wire.push(out);
+        if bytes > ENOUGH {
+            break;
+        }
     }
     encoder.resync();
     for (number, stream) in (0..).zip(&this.streams) {
