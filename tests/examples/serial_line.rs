@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use rbpipe_tests::wire::measure::{late, outage, overload};
+use rbpipe_tests::wire::measure::{jitter, late, outage, overload};
 
 #[derive(Parser)]
 struct Arguments {
@@ -46,6 +46,14 @@ fn main() {
             let o = outage(dir.path(), 115_200, 100, Duration::from_secs(4));
             let (before, cpu) = (o.cpu_before * 100.0, o.cpu * 100.0);
             println!("{n:>8} {before:>11.2}% {cpu:>11.2}% {:>12.0?}", o.back);
+        }
+    }
+    for n in 0..a.outages {
+        // Alternately, in one run.
+        for port in [false, true] {
+            let (p99, most) = jitter(dir.path(), port, Duration::from_secs(4));
+            let what = if port { "unplugged" } else { "no port" };
+            println!("jitter of another source, {n}, {what:>9}: p99 {p99:.1?}, most {most:.1?}");
         }
     }
     for _ in 0..a.late {

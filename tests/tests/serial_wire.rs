@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rbpipe_tests::have;
-use rbpipe_tests::program::{balance, launch, report};
-use rbpipe_tests::wire::measure::{late, outage, overload, pipeline};
+use rbpipe_tests::program::{balance, counts, launch, rbpipe, report, signal};
+use rbpipe_tests::wire::measure::{jitter, late, outage, overload, pipeline};
 use rbpipe_tests::wire::{Ear, Rates, Side, Wire, WireOptions};
 use serde_json::Value;
 
@@ -31,6 +31,16 @@ fn a_port_that_is_pulled_out_costs_nothing_and_is_found_again() {
     let o = outage(dir.path(), 115_200, 100, Duration::from_millis(1500));
     assert!(o.cpu < 0.1, "{o:?}");
     assert!(o.back < Duration::from_secs(3), "{o:?}");
+}
+
+/// Nothing of the program waits in a port that is gone: another source keeps its times.
+#[test]
+fn another_source_does_not_feel_a_port_that_is_gone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let time = Duration::from_millis(1500);
+    let [(without, _), (with, most)] = [false, true].map(|port| jitter(dir.path(), port, time));
+    let bound = Duration::from_millis(20).max(without * 3);
+    assert!(with <= bound, "p99 {with:?}, most {most:?}; without a port {without:?}");
 }
 
 #[test]
@@ -165,7 +175,7 @@ fn a_pair_of_ports_that_is_killed_and_comes_back() {
     };
     let mut pair = socat();
     let trace = dir.path().join("trace");
-    let mut receiver = rbpipe_tests::program::rbpipe()
+    let mut receiver = rbpipe()
         .args(["receive", "--baud", "115200", "--port"])
         .arg(&b)
         .arg("--out")
@@ -187,11 +197,18 @@ fn a_pair_of_ports_that_is_killed_and_comes_back() {
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{said}");
     std::thread::sleep(Duration::from_millis(500));
-    rbpipe_tests::program::signal(&receiver, rustix::process::Signal::TERM);
+    signal(&receiver, rustix::process::Signal::TERM);
     assert!(receiver.wait().expect("it ends").success());
     pair.kill().expect("killed");
     pair.wait().expect("it has ended");
-    let (events, discarded, packets) = rbpipe_tests::program::counts(dir.path(), "trace");
-    assert!(events > 1000, "{events} events, {discarded} discarded: {said}");
+    let (all, discarded, packets) = counts(dir.path(), "trace");
+    // Beside the sender's events the trace has what happened to the line (`link:*`).
+    let read = rbpipe()
+        .current_dir(dir.path())
+        .args(["read", "--format", "json", "--event", "rbpipe:generated", "trace"])
+        .output()
+        .expect("it reads");
+    let events = String::from_utf8_lossy(&read.stdout).lines().count() as u64;
+    assert!(events > 1000 && all > events, "{events} of {all}, {discarded} discarded: {said}");
     assert_eq!((events + discarded, packets), (6000, 0), "{said}");
 }

@@ -6,7 +6,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use super::{Ear, Heard, Side, Wire, WireOptions};
-use crate::program::{Pipeline, launch, signal};
+use crate::program::{Pipeline, launch, rbpipe, signal};
 
 /// A pipeline's configuration: so many events a second to a serial port, as `extra` keys of the
 /// backend say.
@@ -162,4 +162,65 @@ pub fn late(dir: &Path, baud: u32, announce: Duration, resync: bool) -> Duration
     let waited = ear.heard().first.expect("heard").saturating_duration_since(begin);
     finish(pipeline);
     waited
+}
+
+/// How far from their time (10 ms apart) another source's events are, 99 % of them at most and all
+/// of them at most, while the pipeline's port is unplugged; where `port` is false, in one that has
+/// no port.
+///
+/// # Panics
+/// If the program does not run.
+#[must_use]
+pub fn jitter(dir: &Path, port: bool, time: Duration) -> (Duration, Duration) {
+    const EVERY: Duration = Duration::from_millis(10);
+    let wire = Wire::lay(dir, WireOptions::clean(115_200));
+    let toml = pipeline(&wire.port(Side::A), 115_200, 1000, "overwrite", "format = \"binary\"");
+    let toml = if port { toml } else { "pipeline.name = \"wire\"".to_owned() };
+    let host = "\nsource.h = {type = \"host\", interval = \"10 ms\", channel = \"h\"}
+        channel.h = {streams = \"single\", backend = {type = \"file\", path = \"trace\"}}";
+    let tables = toml.split_once("[channel.c]");
+    let toml = match tables {
+        Some((begin, c)) => format!("{begin}{host}\n[channel.c]{c}"),
+        None => toml + host,
+    };
+    let _ = std::fs::remove_dir_all(dir.join("trace"));
+    let pipeline = launch(dir, &toml);
+    pipeline.wait_until_it_answers();
+    std::thread::sleep(Duration::from_millis(500));
+    let from = rbpipe_core::clock::now();
+    if port {
+        wire.unplug(Side::A);
+    }
+    std::thread::sleep(time);
+    let to = rbpipe_core::clock::now();
+    if port {
+        // A port that is away at the end is a failure.
+        wire.plug(Side::A);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    finish(pipeline);
+    let out = rbpipe()
+        .current_dir(dir)
+        .args(["read", "--format", "json", "--event", "host:load", "trace"])
+        .output()
+        .expect("it reads");
+    let offset = epoch_offset();
+    let times: Vec<u64> = String::from_utf8_lossy(&out.stdout)
+        .lines()
+        .filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok()?["time"].as_u64())
+        .map(|t| t.saturating_sub(offset))
+        .filter(|t| (from..to).contains(t))
+        .collect();
+    assert!(times.len() > 20, "{} events of another source", times.len());
+    let mut off: Vec<Duration> =
+        times.windows(2).map(|t| Duration::from_nanos(t[1] - t[0]).abs_diff(EVERY)).collect();
+    off.sort_unstable();
+    (off[off.len() * 99 / 100], off[off.len() - 1])
+}
+
+/// From CLOCK_MONOTONIC's zero to the epoch, nanoseconds.
+fn epoch_offset() -> u64 {
+    let epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let epoch = epoch.expect("after it").as_nanos() as u64;
+    epoch - rbpipe_core::clock::now()
 }
