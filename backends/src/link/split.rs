@@ -15,6 +15,8 @@ const BELIEVED: usize = 8;
 const TRIED: usize = 8;
 /// Lines that stand behind damage, from this length on.
 const SURE: usize = 32;
+/// So much of whole lines is text though nothing has paused.
+const CERTAIN: usize = 256;
 
 /// Who is told of the pieces.
 pub(super) trait Pieces {
@@ -43,6 +45,31 @@ impl Split {
             rest = &rest[at + 1..];
         }
         self.add(rest, health, to);
+        // A console that prints on and on leaves no pause.
+        if rest.ends_with(b"\n") && self.piece.len() >= CERTAIN {
+            self.certain(health, to);
+        }
+    }
+
+    /// Gives lines that are too many to be a frame's beginning, whatever stands before them.
+    fn certain(&mut self, health: &mut Health, to: &mut impl Pieces) {
+        if printable(&self.piece) {
+            return self.text(self.piece.len(), health, to);
+        }
+        let lines = lines_behind_damage(&self.piece);
+        if let Some(at) = lines.filter(|at| self.piece.len() - at >= CERTAIN) {
+            self.text_behind(at, health, to);
+        }
+    }
+
+    /// What stands before `at` is damage, what stands behind is text.
+    fn text_behind(&mut self, at: usize, health: &mut Health, to: &mut impl Pieces) {
+        health.damaged += 1;
+        health.damaged_bytes += at as u64;
+        health.since_frame += at as u64;
+        to.damage();
+        self.piece.drain(..at);
+        self.text(self.piece.len(), health, to);
     }
 
     fn add(&mut self, mut bytes: &[u8], health: &mut Health, to: &mut impl Pieces) {
@@ -137,11 +164,7 @@ impl Split {
         } else if let n @ BELIEVED.. = whole_lines(&self.piece) {
             self.text(n, health, to);
         } else if let Some(at) = lines_behind_damage(&self.piece) {
-            health.damaged += 1;
-            health.damaged_bytes += at as u64;
-            health.since_frame += at as u64;
-            self.piece.drain(..at);
-            self.text(self.piece.len(), health, to);
+            self.text_behind(at, health, to);
         }
     }
 
@@ -320,5 +343,21 @@ mod tests {
         wire.push(0);
         wire.extend(framed(30, false));
         assert_eq!(all(&wire, 777).0.frames.len(), 1);
+    }
+
+    #[test]
+    fn a_console_that_never_pauses_is_read_behind_noise_too() {
+        let line = b"just a console that prints on and on\r\n";
+        for noise in [&b""[..], b"\x80\x01\xff"] {
+            let (mut split, mut health, mut seen) =
+                (Split::default(), Health::default(), Seen::default());
+            split.feed(noise, &mut health, &mut seen);
+            for _ in 0..20 {
+                split.feed(line, &mut health, &mut seen);
+            }
+            // At most the beginning waits, and the line that noise stands in is not believed.
+            assert!(seen.text.len() >= 10 * line.len(), "{}", seen.text.len());
+            assert_eq!(health.damaged, u64::from(!noise.is_empty()));
+        }
     }
 }
