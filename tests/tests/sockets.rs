@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rbpipe_tests::program::{balance, rbpipe, report, run};
+use rbpipe_tests::program::{balance, rbpipe, report, run, runtime};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -34,8 +34,10 @@ fn pipeline(from: &str, channel: &str) -> String {
 impl Listening {
     fn start(dir: &Path, from: &str, channel: &str) -> Self {
         fs::write(dir.join("pipeline.toml"), pipeline(from, channel)).expect("written");
+        let place = runtime();
         let mut child = rbpipe()
             .current_dir(dir)
+            .env("XDG_RUNTIME_DIR", &place)
             .args(["--config", "pipeline.toml", "--report", "report.json"])
             .stderr(Stdio::piped())
             .spawn()
@@ -43,9 +45,16 @@ impl Listening {
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut this = Self { child, stderr, said: String::new(), addresses: Vec::new() };
         this.wait_for("listening at ");
-        // It listens before it begins to record; told to stop before that, it has failed.
+        // It listens before it begins to record; told to stop before that, it has failed. It
+        // answers when it records (a trace that has begun is a little earlier).
+        let answers = || {
+            let mut status = rbpipe();
+            status.env("XDG_RUNTIME_DIR", &place).args(["status", "pipeline"]);
+            status.output().expect("it runs").status.success()
+        };
         let begin = Instant::now();
-        while !dir.join("t/metadata").exists() && begin.elapsed().as_secs() < 10 {
+        while !(dir.join("t/metadata").exists() && answers()) {
+            assert!(begin.elapsed().as_secs() < 10, "it does not answer: {}", this.said);
             std::thread::sleep(Duration::from_millis(1));
         }
         this
