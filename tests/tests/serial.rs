@@ -203,7 +203,8 @@ fn newest_survive_and_are_young() {
 fn oldest_survive_in_discard_mode() {
     let terminal = Terminal::new(92_160);
     let config = Config { drain_timeout: time(20_000), ..config(&terminal, 921_600) };
-    let run = start_with(config, Mode::Discard, Streams::Single, 4096, 2);
+    // Whoever looks for records leaves a part-filled sub-buffer: of eight some may have little.
+    let run = start_with(config, Mode::Discard, Streams::Single, 4096, 8);
     let class = run.class("test:event", None);
     for seq in 0..10_000u64 {
         let _ = run.writer.record(class, &seq.to_le_bytes());
@@ -213,10 +214,10 @@ fn oldest_survive_in_discard_mode() {
     let found = lines(&terminal.all());
     assert_eq!((books.offered, books.overwritten), (10_000, 0), "{books:?}");
     assert_eq!((found.records.len() as u64, found.lost), (books.sent, books.lost), "{books:?}");
-    assert!(books.sent >= 600 && books.lost > 0, "{books:?}");
-    // A sub-buffer's worth without a gap, at least.
+    assert!(books.sent >= 2000 && books.lost > 0, "{books:?}");
+    // Six sub-buffers' worth without a gap, at least.
     let numbers: Vec<u64> = found.records.iter().map(|r| r.1).collect();
-    assert!(numbers.iter().take(300).copied().eq(0..300), "{:?}", &numbers[..300]);
+    assert!(numbers.iter().take(2000).copied().eq(0..2000), "{:?}", &numbers[..2000]);
     assert!(numbers.is_sorted());
 }
 
