@@ -27,8 +27,8 @@ pub struct Gathering {
     at: Position,
     end: Position,
     gathered: u64,
-    /// A lap was refused since the last one that was gathered.
-    gap: bool,
+    /// The first lap that was refused since the last one that was gathered.
+    gap: Option<Position>,
 }
 
 impl Gathering {
@@ -41,9 +41,9 @@ impl Gathering {
         self.end
     }
     /// Whether the run goes on to the newest packet, once there is nothing more to lend. Else
-    /// that one is not delivered yet, or writers have passed it ([`Frontend::is_passed`]).
+    /// what follows it is not delivered yet, or writers have passed it ([`Frontend::is_passed`]).
     pub fn is_whole(&self) -> bool {
-        !self.gap
+        self.gap.is_none()
     }
 }
 
@@ -88,7 +88,7 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
         let most = most.min(g.subbuf_count().into()) * g.subbuf_size();
         let (oldest, wanted) = (self.oldest(now), end.minus(most));
         let at = if wanted.from(oldest) > 0 { wanted } else { oldest };
-        Gathering { at, end, gathered: 0, gap: false }
+        Gathering { at, end, gathered: 0, gap: None }
     }
 
     /// The next packet that can be had, in exchange for `spare`. `None`: there is no more, and
@@ -101,22 +101,24 @@ impl<L: AsRef<[Line]>, P: Primitives> Frontend<L, P> {
                 && let Some(held) = self.exchange(at, spare)
             {
                 step!("snapshot: lent");
-                let begins_again = gathering.gap && gathering.gathered > 0;
-                gathering.gathered = if gathering.gap { 1 } else { gathering.gathered + 1 };
-                gathering.gap = false;
+                let gap = gathering.gap.take().is_some();
+                let begins_again = gap && gathering.gathered > 0;
+                gathering.gathered = if gap { 1 } else { gathering.gathered + 1 };
                 return Some(Lent { at, held, spare, begins_again });
             }
-            gathering.gap = true;
+            gathering.gap.get_or_insert(at);
         }
         None
     }
 
-    /// Whether writers have come round to the newest packet of a snapshot: what was gathered is
-    /// old, or nothing; another try would find newer ones.
+    /// Whether writers have come round to what follows the run of a snapshot (to its newest packet,
+    /// where nothing does): what was gathered is old, or nothing; another try would find newer
+    /// ones. The newest alone does not tell: while a writer stands in it, the others pass all
+    /// before it and get no further.
     pub fn is_passed(&self, gathering: &Gathering) -> bool {
         let g = self.geometry;
-        let newest = gathering.end.minus(g.subbuf_size());
-        self.write_position().from(newest.plus(g.buffer_size())) > 0
+        let next = gathering.gap.unwrap_or(gathering.end.minus(g.subbuf_size()));
+        self.write_position().from(next.plus(g.buffer_size())) > 0
     }
 
     /// Gives a packet back. The memory that is the reader's then: the spare one again or, where
