@@ -10,6 +10,8 @@ use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
 use rbpipe_backends::file;
 use rbpipe_backends::link::{Receive, Received, Session};
+use rbpipe_backends::serial::device::Settings;
+use rbpipe_backends::serial::{Flow, Parity};
 use rbpipe_backends::units::Time;
 use rbpipe_core::backend::{ChannelPlan, Context};
 use rbpipe_core::channel::{ChannelOptions, Streams};
@@ -40,6 +42,15 @@ pub struct ReceiveArgs {
     /// The sender's rate, bits a second
     #[arg(long, value_name = "N", default_value_t = BAUD, value_parser = clap::value_parser!(u32).range(1..))]
     baud: u32,
+    /// What follows the sender's data bits: none, even or odd
+    #[arg(long, value_name = "WHICH", default_value = "none")]
+    parity: Parity,
+    /// The sender's stop bits
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    stop_bits: u8,
+    /// Stop the sender by RTS where this side is slow
+    #[arg(long)]
+    hardware_flow: bool,
     /// Write a trace into this directory, when a sender has said who it is
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -71,7 +82,12 @@ impl ReceiveArgs {
 
     fn line(&self) -> Where {
         let quiet = Some(self.quiet.0).filter(|t| !t.is_zero());
-        Where { path: self.port.clone(), baud: self.baud, quiet }
+        let mut device = Settings::new(&self.port, self.baud);
+        (device.parity, device.stop_bits) = (self.parity, self.stop_bits);
+        if self.hardware_flow {
+            device.flow = Flow::Hardware;
+        }
+        Where { device, quiet }
     }
 }
 
@@ -89,7 +105,7 @@ pub fn print(args: &ReceiveArgs, out: &mut impl Write) -> anyhow::Result<()> {
         let _runtime = runtime.enter();
         Asked::listen(None).context("cannot listen for signals")?
     };
-    let mut line = Line::open(args.line()).map_err(anyhow::Error::msg)?;
+    let mut line = Line::open(args.line())?;
     let select = Selection::new(&args.events, args.filter.clone(), Arc::default());
     let format = args.format.unwrap_or(Format::Text);
     let stdout = io::stdout();
@@ -125,7 +141,7 @@ fn is_gone(stdout: &io::Stdout) -> bool {
 /// in [`Ended::errors`].
 pub fn record(args: &ReceiveArgs, out: &Path) -> anyhow::Result<Ended> {
     run_when(None, |asked| {
-        let line = Line::open(args.line()).map_err(anyhow::Error::msg)?;
+        let line = Line::open(args.line())?;
         let (line, sender) = wait_for_a_sender(line, asked)?;
         let mut config = file::Config::new(out);
         config.overwrite = args.overwrite;
@@ -186,8 +202,7 @@ fn pipeline(line: Line, file: file::Config) -> PipelineConfig {
         read_timer: Some(Duration::from_millis(10)),
         prefault: false,
     };
-    let path = line.path().to_owned();
-    let config = Config { path, baud: BAUD, quiet: Time(Duration::ZERO), open: Some(line) };
+    let config = Config::opened(line);
     PipelineConfig {
         name: "received".into(),
         control: false,

@@ -434,7 +434,7 @@ fn nobody_sends() {
     assert!(said(&out).contains("ended before a sender said who it is"), "{}", said(&out));
     assert!(!dir.path().join("trace").exists());
     for (port, args, word) in [
-        ("/dev/no-such-port", &["--print"][..], "there is no such port"),
+        ("/dev/no-such-port", &["--print"][..], "is not there"),
         ("/dev/null", &["--print"], "is no serial port"),
         ("/dev/null", &["--out", "x"], "is no serial port"),
     ] {

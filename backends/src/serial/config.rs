@@ -1,6 +1,7 @@
 //! The keys of `type = "serial"`, and what cannot be meant.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use rbpipe_core::backend::{ChannelPlan, ConfigProblem};
@@ -8,6 +9,7 @@ use rbpipe_core::class::LogLevel;
 use rbpipe_core::frontend::Mode;
 use serde::Deserialize;
 
+use super::device::Settings;
 use super::level::Level;
 use crate::units::{Size, Time};
 
@@ -95,6 +97,19 @@ pub enum Parity {
     Odd,
 }
 
+impl FromStr for Parity {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "none" => Ok(Self::None),
+            "even" => Ok(Self::Even),
+            "odd" => Ok(Self::Odd),
+            _ => Err("write none, even or odd"),
+        }
+    }
+}
+
 /// How the other side stops the line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -156,6 +171,12 @@ impl Config {
             back_channel: false,
             colour: false,
         }
+    }
+
+    /// The device, and how the line is set up.
+    pub(super) fn settings(&self) -> Settings {
+        let Self { ref path, baud, data_bits, parity, stop_bits, flow, .. } = *self;
+        Settings { path: path.clone(), baud, data_bits, parity, stop_bits, flow }
     }
 
     /// Bits on the line for each byte.

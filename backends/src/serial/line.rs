@@ -57,7 +57,7 @@ impl Line {
     /// # Errors
     /// Why not, and what to do.
     pub(super) fn open(config: &Config, facts: Arc<LineFacts>) -> Result<Self, BackendError> {
-        let opener = Opener::new(config.clone())?;
+        let opener = Opener::new(config.settings())?;
         let port = Some(opener.open()?);
         let now = Instant::now();
         let (rate, limit) = (config.bytes_per_second(), config.inflight());

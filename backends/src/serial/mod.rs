@@ -14,6 +14,7 @@ mod choice;
 mod closing;
 mod commands;
 mod config;
+pub mod device;
 mod encode;
 mod facts;
 mod lane;

@@ -1,10 +1,11 @@
 //! A line that is listened to: its port, opened again when it comes back, and the decoder of what
 //! comes from it. What is wrong with it is said here.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rbpipe_backends::link::{Decoder, Health, Receive};
+use rbpipe_backends::serial::device::Settings;
 
 use super::open::{Port, Read};
 use super::trouble::Troubles;
@@ -22,10 +23,8 @@ const SELDOM: Duration = Duration::from_millis(500);
 /// Where a line is, and how it is listened to.
 #[derive(Clone, Debug)]
 pub struct Where {
-    /// Its device.
-    pub path: PathBuf,
-    /// Bits a second.
-    pub baud: u32,
+    /// Its device, and how the line is set up.
+    pub device: Settings,
     /// Nothing for so long is trouble; `None`: never.
     pub quiet: Option<Duration>,
 }
@@ -53,13 +52,13 @@ impl Line {
     ///
     /// # Errors
     /// Why the port cannot be had, in a sentence that names it.
-    pub fn open(place: Where) -> Result<Self, String> {
-        let port = Port::open(&place.path, place.baud)?;
+    pub fn open(place: Where) -> anyhow::Result<Self> {
+        let port = Port::open(&place.device)?;
         let now = Instant::now();
         Ok(Self {
             port: Some(port),
             decoder: Decoder::new(),
-            troubles: Troubles::new(place.baud, place.quiet, now),
+            troubles: Troubles::new(place.device.baud, place.quiet, now),
             buffer: vec![0; 64 << 10],
             first: Vec::new(),
             last: now,
@@ -70,9 +69,14 @@ impl Line {
         })
     }
 
+    /// How it is set up.
+    pub fn settings(&self) -> &Settings {
+        &self.place.device
+    }
+
     /// Its device.
     pub fn path(&self) -> &Path {
-        &self.place.path
+        &self.place.device.path
     }
 
     /// The same line, from these bytes of it on: who heard them could not keep what they say.
@@ -81,7 +85,7 @@ impl Line {
         self.decoder = Decoder::new();
         self.first = bytes;
         // What was said of it stays said, but it counts from here.
-        self.troubles = Troubles::new(self.place.baud, self.place.quiet, Instant::now());
+        self.troubles = Troubles::new(self.place.device.baud, self.place.quiet, Instant::now());
         self
     }
 
@@ -132,7 +136,7 @@ impl Line {
         if Instant::now() < at {
             return;
         }
-        match Port::open(&self.place.path, self.place.baud) {
+        match Port::open(&self.place.device) {
             Ok(port) => {
                 self.port = Some(port);
                 self.reopened += 1;
@@ -141,7 +145,7 @@ impl Line {
                 self.warn(word);
             }
             Err(why) => {
-                tracing::debug!("{why}");
+                tracing::debug!("{why:#}");
                 let pause = (pause * 2).min(SELDOM);
                 self.again = (Instant::now() + pause, pause);
             }
@@ -150,7 +154,7 @@ impl Line {
 
     fn warn(&self, word: Option<String>) {
         if let Some(word) = word {
-            tracing::warn!("{}: {word}", self.place.path.display());
+            tracing::warn!("{}: {word}", self.path().display());
         }
     }
 

@@ -17,6 +17,8 @@ mod trouble;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use rbpipe_backends::serial::device::Settings;
+use rbpipe_backends::serial::{Flow, Parity};
 use rbpipe_backends::units::Time;
 use rbpipe_core::backend::ConfigProblem;
 use serde::Deserialize;
@@ -39,6 +41,15 @@ pub struct Config {
     /// Bits a second: those of the sender.
     #[serde(default = "baud")]
     pub baud: u32,
+    /// What follows the sender's data bits.
+    #[serde(default)]
+    pub parity: Parity,
+    /// 1 or 2, as the sender's.
+    #[serde(default = "stop_bits")]
+    pub stop_bits: u8,
+    /// How this side stops the line.
+    #[serde(default)]
+    pub flow: Flow,
     /// Nothing for so long is said; 0: it is not.
     #[serde(default = "quiet")]
     pub quiet: Time,
@@ -47,8 +58,21 @@ pub struct Config {
     pub open: Option<Line>,
 }
 
+impl Config {
+    /// Of a line that is open already, and whose channel has the sender's clock.
+    pub fn opened(line: Line) -> Self {
+        let Settings { path, baud, parity, stop_bits, flow, .. } = line.settings().clone();
+        let quiet = Time(std::time::Duration::ZERO);
+        Self { path, baud, parity, stop_bits, flow, quiet, open: Some(line) }
+    }
+}
+
 fn baud() -> u32 {
     BAUD
+}
+
+fn stop_bits() -> u8 {
+    1
 }
 
 /// As long as five words of a sender that has nothing to send.
@@ -73,6 +97,9 @@ impl Source for Serial {
 type = \"serial\"
 path = \"/dev/ttyUSB0\"   # the port (`rbpipe devices`); /dev/serial/by-id/… stays the same
 baud = 115200           # the sender's rate
+# parity = \"even\"       # none | even | odd: as the sender's
+# stop_bits = 2         # 1 | 2: as the sender's
+# flow = \"hardware\"     # none | hardware: how this side stops the line
 quiet = \"10 s\"          # nothing for so long is said; \"0 s\": never
 ";
     type Config = Config;
@@ -89,6 +116,14 @@ quiet = \"10 s\"          # nothing for so long is said; \"0 s\": never
             let message = "a rate of 0 hangs up: give the sender's".into();
             problems.push(ConfigProblem { key: "baud", message });
         }
+        if !(1..=2).contains(&config.stop_bits) {
+            let message = "is 1 or 2: write the sender's".into();
+            problems.push(ConfigProblem { key: "stop_bits", message });
+        }
+        if config.flow == Flow::Software {
+            let message = "\"software\" takes bytes out of frames: write \"none\" or \"hardware\"";
+            problems.push(ConfigProblem { key: "flow", message: message.into() });
+        }
         problems
     }
 
@@ -101,8 +136,9 @@ quiet = \"10 s\"          # nothing for so long is said; \"0 s\": never
             return Ok(Opened(line, Clock::Senders));
         }
         let quiet = Some(config.quiet.0).filter(|t| !t.is_zero());
-        let place = Where { path: config.path, baud: config.baud, quiet };
-        Ok(Opened(Line::open(place).map_err(anyhow::Error::msg)?, Clock::Ours))
+        let Config { path, baud, parity, stop_bits, flow, .. } = config;
+        let device = Settings { path, baud, data_bits: 8, parity, stop_bits, flow };
+        Ok(Opened(Line::open(Where { device, quiet })?, Clock::Ours))
     }
 
     fn run(Opened(mut line, clock): Opened, to: &Channels, stop: &Stop) -> anyhow::Result<()> {
