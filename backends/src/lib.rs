@@ -7,6 +7,7 @@ mod heap;
 pub mod link;
 mod mapping;
 pub mod pages;
+pub mod picture;
 pub mod serial;
 pub mod snapshot;
 mod trace;

@@ -5,16 +5,16 @@
 
 pub mod capture;
 mod csv;
-mod event;
+pub mod event;
 mod filter;
 mod follow;
 mod harmless;
 pub mod line;
-mod merge;
-mod moment;
+pub mod merge;
+pub mod moment;
 mod print;
 mod select;
-mod stream;
+pub mod stream;
 mod tsdl;
 mod watch;
 
