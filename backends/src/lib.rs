@@ -9,6 +9,7 @@ mod mapping;
 pub mod pages;
 pub mod serial;
 pub mod snapshot;
+pub mod timeline;
 mod trace;
 pub mod units;
 
