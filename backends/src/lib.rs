@@ -10,6 +10,7 @@ pub mod pages;
 pub mod picture;
 pub mod serial;
 pub mod snapshot;
+pub mod timeline;
 mod trace;
 pub mod units;
 
