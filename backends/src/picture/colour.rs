@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn a_name_has_its_colour_and_names_have_different_ones() {
         assert_eq!(Ink::of("cc1"), Ink::of("cc1"));
-        assert_eq!(Ink::of("cc1"), Ink::Named(0xB56E_1988), "the same in every picture");
+        assert_eq!(Ink::of("cc1"), Ink::Named(0xB56E_3588), "the same in every picture");
         let inks: std::collections::BTreeSet<_> = (0..8)
             .map(|n| match Ink::of(&format!("kworker/{n}")) {
                 Ink::Named(hash) => hash % 24,

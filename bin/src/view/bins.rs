@@ -1,48 +1,41 @@
 //! Columns of time, and states that are gathered into them as they change.
+//!
+//! What `timeline` counts of events that lie in memory is counted here while they pass by: a
+//! trace may be larger than memory. A column keeps how much of it each state had, not only which
+//! had most: far out, a CPU that is half busy is half a bar.
 
 use rbpipe_backends::picture::{Cell, Range, Share};
+use rbpipe_backends::timeline::Window;
 
-/// A time, cut into columns: column `i` begins at `from + (to - from) * i / columns`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Its first moment.
-    pub from: u64,
-    /// The moment after its last one; at least a nanosecond for each column.
-    pub to: u64,
-    /// How many.
-    pub columns: u32,
+/// A time in columns; longer than asked for where a column would be shorter than a nanosecond.
+pub fn window(from: u64, to: u64, columns: u32) -> Window {
+    let columns = columns.max(1);
+    Window { from, to: to.max(from.saturating_add(columns.into())), columns }
 }
 
-impl Window {
-    /// A window; longer than asked for if a column would be shorter than a nanosecond.
-    pub fn new(from: u64, to: u64, columns: u32) -> Self {
-        let columns = columns.max(1);
-        Self { from, to: to.max(from.saturating_add(columns.into())), columns }
+/// The column of times that come in their order.
+#[derive(Debug)]
+pub struct Columns {
+    window: Window,
+    column: u32,
+    until: u64,
+}
+
+impl Columns {
+    /// At the first one.
+    pub fn new(window: Window) -> Self {
+        Self { window, column: 0, until: window.edge(1) }
     }
 
-    fn span(&self) -> u128 {
-        u128::from(self.to - self.from)
-    }
-
-    /// Where a column begins.
-    pub fn edge(&self, column: u32) -> u64 {
-        self.from + (self.span() * u128::from(column) / u128::from(self.columns)) as u64
-    }
-
-    /// The column that a moment is in.
+    /// The column of a time.
     #[inline]
-    pub fn column(&self, time: u64) -> Option<u32> {
-        if time < self.from || time >= self.to {
-            return None;
+    pub fn of(&mut self, time: u64) -> Option<u32> {
+        if time >= self.until {
+            self.column = self.window.column(time)?;
+            self.until = self.window.edge(self.column + 1);
         }
-        let inside = time - self.from;
-        let guess = match inside.checked_mul(self.columns.into()) {
-            Some(product) => product / (self.to - self.from),
-            None => (u128::from(inside) * u128::from(self.columns) / self.span()) as u64,
-        } as u32;
-        // Edges are rounded down: the last moment before one may already be behind it.
-        let next = guess + 1 < self.columns && self.edge(guess + 1) <= time;
-        Some(guess + u32::from(next))
+        // One that comes too late is in the column of those that came before it.
+        (time >= self.window.from && time < self.window.to).then_some(self.column)
     }
 }
 
@@ -210,22 +203,24 @@ mod tests {
     }
 
     #[test]
-    fn columns_and_edges_are_each_other_s() {
-        for (from, to, columns) in [(0, 10, 3), (7, 1_000_000_007, 1401), (u64::MAX - 9000, u64::MAX, 8192)] {
-            let w = Window::new(from, to, columns);
-            for i in (0..columns).step_by(7) {
-                assert_eq!(w.column(w.edge(i)), Some(i));
-                assert_eq!(w.column(w.edge(i + 1) - 1), Some(i));
+    fn columns_are_those_that_a_search_finds() {
+        use rbpipe_backends::timeline::{Entry, density};
+        let window = window(1_000, 1_000_000, 77);
+        let (mut columns, mut counted) = (Columns::new(window), vec![0u32; 77]);
+        let times: Vec<u64> = (0..2_000u64).map(|n| n * n / 3).collect();
+        for time in &times {
+            if let Some(column) = columns.of(*time) {
+                counted[column as usize] += 1;
             }
-            assert_eq!((w.edge(0), w.edge(columns)), (from, to));
-            assert_eq!(w.column(to), None);
         }
-        assert_eq!(Window::new(5, 5, 100).to, 105, "a nanosecond each");
+        let entries: Vec<_> = times.iter().map(|t| Entry::new(*t, 0, 0)).collect();
+        assert_eq!(counted, density(&entries, &window));
+        assert_eq!(super::window(5, 5, 100).to, 105, "a nanosecond each");
     }
 
     #[test]
     fn states_have_the_part_of_a_column_that_they_had_of_its_time() {
-        let mut lane = StateLane::new(Window::new(0, 1000, 10), 100);
+        let mut lane = StateLane::new(window(0, 1000, 10), 100);
         lane.correct(0, 3);
         lane.change(150, 4);
         lane.change(160, IDLE);
@@ -243,13 +238,13 @@ mod tests {
 
     #[test]
     fn many_states_in_a_column_are_the_largest_and_the_others() {
-        let mut lane = StateLane::new(Window::new(0, 100, 1), 100);
+        let mut lane = StateLane::new(window(0, 100, 1), 100);
         for (n, t) in [(3, 0), (4, 40), (5, 70), (6, 80), (7, 90)] {
             lane.change(t, n);
         }
         assert_eq!(shares(&lane.finish(100)[0]), [(3, 40), (4, 30), (5, 10), (OTHERS, 20)]);
         // Of a process: on whatever CPU it ran, it ran.
-        let mut lane = StateLane::new(Window::new(0, 100, 1), 5);
+        let mut lane = StateLane::new(window(0, 100, 1), 5);
         for (n, t) in [(5, 0), (3, 10), (6, 30), (7, 40), (IDLE, 60)] {
             lane.change(t, n);
         }

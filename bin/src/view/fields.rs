@@ -68,17 +68,9 @@ impl Field {
 #[derive(Clone, Debug)]
 pub enum Role {
     /// A CPU goes from one process to another.
-    Switch {
-        prev: Field,
-        prev_comm: Field,
-        prev_state: Field,
-        next: Field,
-        next_comm: Field,
-    },
+    Switch { prev: Field, prev_comm: Field, prev_state: Field, next: Field, next_comm: Field },
     /// A process can run. `early`: told where it was woken, not where it will run.
     Wake { pid: Field, comm: Field, early: bool },
-    /// A process has come to its end.
-    Exit { pid: Field },
     /// Nothing but that it happened.
     Other,
 }
@@ -101,7 +93,6 @@ impl Role {
                 let early = name == "sched_waking";
                 Some(Self::Wake { pid: field("pid")?, comm: field("comm")?, early })
             })(),
-            "sched_process_exit" => field("pid").map(|pid| Self::Exit { pid }),
             _ => None,
         };
         known.unwrap_or(Self::Other)
@@ -111,8 +102,8 @@ impl Role {
 /// An event class that was met.
 #[derive(Debug)]
 pub struct Met {
-    /// It.
-    pub class: Arc<EventClass>,
+    /// It: its address is its own for as long as this is here.
+    _class: Arc<EventClass>,
     /// What it means.
     pub role: Role,
     /// The place of its name: several traces, or streams, may each have a class of that name.
@@ -161,7 +152,7 @@ impl Known {
         });
         let wanted = self.wanted.iter().enumerate().filter(|(_, (event, _))| *event == class.name);
         let values = wanted.filter_map(|(n, (_, f))| Some((n, Field::of(class, f)?))).collect();
-        self.list.push(Met { class: Arc::clone(class), role: Role::of(class), name, values });
+        self.list.push(Met { _class: Arc::clone(class), role: Role::of(class), name, values });
         self.places.insert(key, self.list.len() - 1);
         self.list.len() - 1
     }
