@@ -7,8 +7,10 @@ mod heap;
 pub mod link;
 mod mapping;
 pub mod pages;
+pub mod picture;
 pub mod serial;
 pub mod snapshot;
+pub mod timeline;
 mod trace;
 pub mod units;
 

@@ -23,6 +23,7 @@ mod report;
 mod snapshots;
 mod sources;
 mod status;
+mod view;
 mod walk;
 
 use std::fs::File;
@@ -76,6 +77,7 @@ pub fn run() -> ExitCode {
                 USAGE
             }
         },
+        Some(Command::View(args)) => done(view::run(&args, &mut raw_stdout())),
         Some(Command::Receive(args)) => received(&args),
         Some(Command::Devices(args)) => done(devices::run(&args, &mut raw_stdout())),
         Some(Command::Recover(args)) => done(recover::run(&args)),
