@@ -3,6 +3,8 @@
 
 pub mod file;
 pub mod glob;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 mod heap;
 pub mod link;
 mod mapping;

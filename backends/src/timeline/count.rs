@@ -33,6 +33,11 @@ impl Filter {
         }
         Self { bits, beyond: false }
     }
+    /// Up to which id it names classes one by one, and whether those beyond are in it.
+    #[must_use]
+    pub fn known(&self) -> (u32, bool) {
+        (self.bits.len() as u32 * 64, self.beyond)
+    }
     /// Whether a class is in it; [`NO_CLASS`] never is.
     #[inline]
     #[must_use]

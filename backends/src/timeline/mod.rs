@@ -66,4 +66,4 @@ pub(crate) const fn whole(low: u32, high: u32) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,25 +10,25 @@ use rbpipe_core::packet::RecordHeader;
 use super::*;
 
 /// A small xorshift.
-struct Random(u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
-    fn below(&mut self, n: u64) -> u64 {
+    pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 }
 
-const LAST: u64 = u64::MAX;
+pub(crate) const LAST: u64 = u64::MAX;
 
 /// Windows that are usual, empty, upside down, shorter than their columns, huge, and at the
 /// end of time; the last is as the seed decides.
-fn windows(random: &mut Random) -> Vec<Window> {
+pub(crate) fn windows(random: &mut Random) -> Vec<Window> {
     let (from, span) = (random.below(1 << 40), random.below(1 << 36));
     [
         (1000, 2000, 10),
@@ -46,7 +46,7 @@ fn windows(random: &mut Random) -> Vec<Window> {
 }
 
 /// Times about the window: on its edges, next to them, far away, several times the same.
-fn times(random: &mut Random, window: &Window, n: usize) -> Vec<u64> {
+pub(crate) fn times(random: &mut Random, window: &Window, n: usize) -> Vec<u64> {
     let time = |random: &mut Random| match random.below(6) {
         0 => window.edge(random.below(u64::from(window.columns) + 1) as u32),
         1 => window.edge(random.below(u64::from(window.columns) + 1) as u32).saturating_sub(1),
@@ -211,7 +211,7 @@ fn a_walk_gives_what_was_written_and_ends_at_what_is_damaged() {
         room: 3,
     };
     let run = |packet: &[u8], place: &Place| walk(packet, place, &classes());
-    let expected = Walk { entries: all.into(), aborted: 1, stop: Stop::End };
+    let expected = Walk { entries: all.into(), aborted: 1, last: whole.end, stop: Stop::End };
     assert_eq!(run(&packet, &whole), expected);
 
     let part = run(&packet, &Place { skip: 1, room: 1, ..whole });
@@ -225,8 +225,9 @@ fn a_walk_gives_what_was_written_and_ends_at_what_is_damaged() {
     let back = run(&packet, &Place { begin: begin + 10 * wrap, end: LAST, ..whole });
     assert_eq!((back.entries.len(), back.stop), (2, Stop::Time), "then a full time, earlier");
     packet[80] = 2;
-    assert_eq!(run(&packet, &whole), Walk { entries: vec![], aborted: 0, stop: Stop::Class });
-    assert_eq!(run(&[], &whole), Walk { entries: vec![], aborted: 0, stop: Stop::End });
+    let none = Walk { entries: vec![], aborted: 0, last: begin, stop: Stop::Class };
+    assert_eq!(run(&packet, &whole), none);
+    assert_eq!(run(&[], &whole), Walk { stop: Stop::End, ..none });
 }
 
 #[test]

@@ -66,6 +66,8 @@ pub struct Walk {
     pub entries: Vec<Entry>,
     /// Records that were given up while they were written.
     pub aborted: u32,
+    /// The time of the last record; of none: when the packet begins.
+    pub last: u64,
     /// How it ended: what is behind a damaged record cannot be read.
     pub stop: Stop,
 }
@@ -75,9 +77,8 @@ impl Walk {
     /// where a packet has fewer records than it should: at the time of the last one.
     #[must_use]
     pub fn filled(&self, place: &Place) -> Vec<Entry> {
-        let last = self.entries.last().map_or(place.begin, Entry::time);
         let mut entries = self.entries.clone();
-        entries.resize(place.room as usize, Entry::new(last, NO_CLASS, 0));
+        entries.resize(place.room as usize, Entry::new(self.last, NO_CLASS, 0));
         entries
     }
 }
@@ -88,10 +89,10 @@ impl Walk {
 pub fn walk(packet: &[u8], place: &Place, classes: &Classes) -> Walk {
     let content = &packet[..packet.len().min(place.content as usize)];
     let mut cursor = Cursor::new(place.header as usize, place.begin);
-    let (mut found, mut last) = (0u32, place.begin);
+    let mut found = 0u32;
     // Where the next record's header begins: records lie one behind the other.
     let mut at = place.header as usize;
-    let mut walk = Walk { entries: Vec::new(), aborted: 0, stop: Stop::End };
+    let mut walk = Walk { entries: Vec::new(), aborted: 0, last: place.begin, stop: Stop::End };
     loop {
         let record = match cursor.next(content, classes) {
             Ok(Some(record)) => record,
@@ -104,11 +105,11 @@ pub fn walk(packet: &[u8], place: &Place, classes: &Classes) -> Walk {
                 return walk;
             }
         };
-        if record.time < last || record.time > place.end {
+        if record.time < walk.last || record.time > place.end {
             walk.stop = Stop::Time;
             return walk;
         }
-        last = record.time;
+        walk.last = record.time;
         let offset = place.base.wrapping_add(at as u32);
         at = record.payload.1;
         let Some(class) = record.class else {

@@ -1,0 +1,220 @@
+//! The index of a live backend's records in video memory, and what a picture of it shows.
+//!
+//! ```text
+//! on arrival   timeline.classes(…)                    when there are new event classes
+//!              timeline.arrive(&mut encoder, packets)  behind the copies into the store
+//!              queue.submit(encoder)                   before anything else is asked
+//! each frame   timeline.density(&window)?.wait()?
+//! ```
+//!
+//! One lock around it serves an owner thread and a picture's thread: it is held from `arrive`
+//! to the submission, and while a frame is asked for, but not while it is waited for.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rbpipe_core::class::EventClass;
+use wgpu::{BufferUsages, CommandEncoder};
+
+use super::kernel::empty;
+use super::walk::{Walker, totals};
+use super::{Compute, ComputeError, Index, Pending, Run, Spot, Totals, Wanted, class_table};
+use crate::timeline::{Filter, Place, Rows, Window};
+
+/// A packet in the store.
+#[derive(Clone, Debug)]
+pub struct Arrival<'a> {
+    /// Its stream: streams count from 0, and have a row of the picture each.
+    pub stream: u32,
+    /// The buffer that it lies in: `STORAGE`, not larger than a binding.
+    pub data: &'a wgpu::Buffer,
+    /// Where it begins in the buffer, in bytes: a multiple of 4.
+    pub offset: u32,
+    /// What is known of it: `room` is how many records it has. Its `skip` is not used.
+    pub place: Place,
+}
+
+/// See the module.
+pub struct Timeline {
+    compute: Compute,
+    walker: Walker,
+    index: Index,
+    buffers: Vec<wgpu::Buffer>,
+    /// As the last frame saw them.
+    totals: Arc<Mutex<Totals>>,
+}
+
+/// The largest and the smallest page, in entries.
+const PAGE: (u64, u64) = (1 << 16, 1 << 8);
+
+impl Timeline {
+    /// An index of at least `entries` entries (16 bytes each) of video memory. Its pages are
+    /// given to streams whole: let there be some more entries than are wanted for each stream.
+    ///
+    /// # Errors
+    /// More than 2^32 pages.
+    pub fn new(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        entries: u64,
+    ) -> Result<Self, ComputeError> {
+        let compute = Compute::new(device, queue);
+        let page = (entries / 512).next_power_of_two().clamp(PAGE.1, PAGE.0);
+        let per_buffer = (compute.binding_size() / 16 / page).clamp(1, 1 << 15);
+        let pages = entries.div_ceil(page).max(4);
+        let count = u32::try_from(pages)
+            .map_err(|_| ComputeError(format!("an index of {entries} entries is too large")))?;
+        let buffers = (0..pages.div_ceil(per_buffer)).map(|i| {
+            let mine = per_buffer.min(pages - i * per_buffer);
+            empty(device, "index", mine * page * 16, BufferUsages::STORAGE)
+        });
+        Ok(Self {
+            walker: Walker::new(&compute),
+            index: Index::new(page as u32, per_buffer as u32, count),
+            buffers: buffers.collect(),
+            totals: Arc::default(),
+            compute,
+        })
+    }
+
+    /// The shaders, for what is not here.
+    #[must_use]
+    pub fn compute(&self) -> &Compute {
+        &self.compute
+    }
+    /// Which stream's entries lie where.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+    /// The buffers that entries lie in.
+    #[must_use]
+    pub fn buffers(&self) -> &[wgpu::Buffer] {
+        &self.buffers
+    }
+    /// What was found in packets, as of the last frame that was waited for.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Asks for the same as it stands.
+    pub fn ask_totals(&self) -> Pending<Totals> {
+        self.walker.totals(&self.compute)
+    }
+
+    /// From now on these are the event classes, in the order of their ids. Packets that arrive
+    /// later may have them.
+    pub fn classes<'a>(&mut self, classes: impl IntoIterator<Item = &'a EventClass>) {
+        self.walker.classes(&self.compute, &class_table(classes));
+    }
+
+    /// Lets go of what is older, in whole pages.
+    pub fn forget(&mut self, before: u64) {
+        self.index.forget(before);
+    }
+
+    /// Encodes that these packets get their entries, each stream's in the order in which they
+    /// come. The oldest entries of the index make room. Of a packet with more records than the
+    /// whole index, the last ones are in it.
+    ///
+    /// # Errors
+    /// A packet that lies outside its buffer. None of the packets that are encoded with it
+    /// then get what their entries say: the index counts them, and no class has them.
+    pub fn arrive(
+        &mut self,
+        encoder: &mut CommandEncoder,
+        packets: &[Arrival<'_>],
+    ) -> Result<(), ComputeError> {
+        self.index.next_batch();
+        let mut groups = BTreeMap::new();
+        for packet in packets {
+            let records = packet.place.room;
+            let most = u32::try_from(self.index.capacity()).unwrap_or(u32::MAX);
+            let mut skip = records.saturating_sub(most);
+            // A packet without records is walked, too: it may have some that were given up.
+            loop {
+                let (begin, end) = (packet.place.begin, packet.place.end);
+                let part = self.index.place(packet.stream, records - skip, begin, end);
+                let Some(part) = part else {
+                    self.encode(encoder, &mut groups)?;
+                    self.index.next_batch();
+                    continue;
+                };
+                let last = skip + part.len == records;
+                let place = Place { skip, room: part.len, ..packet.place };
+                let spot = Spot { place, data: packet.offset, entry: part.first, last };
+                let key = (packet.data, part.buffer);
+                groups.entry(key).or_insert_with(Vec::new).push(spot);
+                skip += part.len;
+                if last {
+                    break;
+                }
+            }
+        }
+        self.encode(encoder, &mut groups)
+    }
+
+    fn encode(
+        &mut self,
+        encoder: &mut CommandEncoder,
+        groups: &mut BTreeMap<(&wgpu::Buffer, usize), Vec<Spot>>,
+    ) -> Result<(), ComputeError> {
+        let mut result = Ok(());
+        for ((data, entries), spots) in std::mem::take(groups) {
+            let entries = &self.buffers[entries];
+            let done = self.walker.encode(&self.compute, encoder, data, entries, &spots);
+            result = result.and(done);
+        }
+        result
+    }
+
+    /// Events of each stream in each column, stream after stream: by search where it can be,
+    /// whatever their number. (As long as records are missing in damaged packets, which a
+    /// frame learns from the one before, all entries are looked at instead: in that one frame
+    /// the missing ones are counted.)
+    ///
+    /// # Errors
+    /// More bins than the device binds at once.
+    pub fn density(&self, window: &Window) -> Result<Pending<Vec<u32>>, ComputeError> {
+        if self.totals().missing > 0 {
+            return self.count(window, &Wanted::from(&Filter::all()));
+        }
+        let (runs, rows) = (self.index.runs(), self.index.streams());
+        let other = Some(self.walker.totals_buffer());
+        let (pending, bins) =
+            self.compute.density_and(&self.buffers, &runs, rows, window, other)?;
+        let known = Arc::clone(&self.totals);
+        Ok(pending.map(move |mut words| {
+            *known.lock().unwrap_or_else(PoisonError::into_inner) = totals(&words[bins..]);
+            words.truncate(bins);
+            words
+        }))
+    }
+
+    /// Events of the wanted classes in each column, stream after stream, row after row: looks
+    /// at all entries in the window.
+    ///
+    /// # Errors
+    /// More bins than the device binds at once.
+    pub fn count(
+        &self,
+        window: &Window,
+        wanted: &Wanted,
+    ) -> Result<Pending<Vec<u32>>, ComputeError> {
+        self.compute.count(&self.buffers, &self.index.runs(), self.index.streams(), window, wanted)
+    }
+
+    /// Events of each of these classes in each column, class after class, of all streams
+    /// together.
+    ///
+    /// # Errors
+    /// More bins than the device binds at once.
+    pub fn by_class(
+        &self,
+        window: &Window,
+        classes: &[u32],
+    ) -> Result<Pending<Vec<u32>>, ComputeError> {
+        let runs: Vec<Run> = self.index.runs().into_iter().map(|r| Run { row: 0, ..r }).collect();
+        self.compute.count(&self.buffers, &runs, 1, window, &Wanted::from(&Rows::each(classes)))
+    }
+}
