@@ -34,6 +34,9 @@ pub fn adapters() -> Result<Vec<AdapterLine>, BackendError> {
     Err(not_here())
 }
 
+/// There are none to be quieted.
+pub fn quiet_drivers() {}
+
 fn not_here() -> BackendError {
     BackendError::new(format!("this rbpipe was built without GPUs: {ADVICE}"))
 }

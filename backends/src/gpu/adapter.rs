@@ -137,3 +137,14 @@ pub(super) fn choose(wanted: &Wanted) -> Result<Option<Adapter>, BackendError> {
     };
     Err(BackendError::new(format!("no GPU adapter {sort}: {there_is}")))
 }
+
+/// Keeps a driver's layer from complaining on stderr that there is no display: Mesa's looks for
+/// one to find out which device is the default, which we do not ask. Only while the process has
+/// one thread; later, nothing is done.
+pub fn quiet_drivers() {
+    let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1);
+    if alone && std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: this is the process's only thread, so nobody reads the environment meanwhile.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
+}

@@ -27,8 +27,6 @@ mod memory;
 mod owner;
 mod read_back;
 mod store;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -36,7 +34,7 @@ use rbpipe_core::backend::{
     Backend, BackendError, ChannelPlan, ConfigProblem, Context, Facts, Identity, StreamInfo,
 };
 
-pub use adapter::{ADVICE, AdapterLine, adapters};
+pub use adapter::{ADVICE, AdapterLine, adapters, quiet_drivers};
 pub use arrival::Arrival;
 pub use config::{Config, Keep, Kind, MOST_FOR_A_TIME, Wanted, Way};
 use device::Found;
