@@ -49,6 +49,8 @@ const USAGE: u8 = 2;
 /// Runs the program on the command line that it was called with.
 #[must_use]
 pub fn run() -> ExitCode {
+    // While there is one thread.
+    rbpipe_backends::gpu::quiet_drivers();
     let cli = Cli::parse();
     take_all_files();
     tracing_subscriber::fmt()
