@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
@@ -199,6 +199,11 @@ pub trait Backend: Sized + Send + 'static {
     /// and the switch timer is left to it.
     fn is_paced(&self) -> bool {
         false
+    }
+    /// Records are to be handed over no later than this after their commit, whatever the
+    /// channel's switch timer is: somebody looks at them.
+    fn switch_within(&self) -> Option<Duration> {
+        None
     }
     /// What it has to say of itself while it runs and at the end, beside the books.
     fn facts(&self) -> Option<Facts> {

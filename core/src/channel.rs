@@ -113,7 +113,12 @@ impl<B: Backend> Channel<B> {
     ///
     /// # Errors
     /// No memory.
-    pub fn prepare(options: ChannelOptions, mut backend: B) -> Result<Prepared<B>, StreamError> {
+    pub fn prepare(
+        mut options: ChannelOptions,
+        mut backend: B,
+    ) -> Result<Prepared<B>, StreamError> {
+        let timer = [options.switch_timer, backend.switch_within()];
+        options.switch_timer = timer.into_iter().flatten().min();
         let wake = Arc::new(Wake::new());
         let mut streams = Vec::new();
         let mut make = |class, cpu| {

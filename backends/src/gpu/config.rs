@@ -1,12 +1,15 @@
 //! Keys of `type = "gpu"`, and what is wrong with them before anything is opened.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rbpipe_core::backend::{ChannelPlan, ConfigProblem};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
 
+use super::live::Wish;
+use crate::picture;
 use crate::units::{Size, Time};
 
 /// Keys of `type = "gpu"`.
@@ -22,6 +25,28 @@ pub struct Config {
     /// How much of the newest the store keeps.
     #[serde(default)]
     pub keep: Keep,
+    /// A picture of the newest is written here, every `png_interval` and at the end.
+    pub png: Option<PathBuf>,
+    /// Left out: a second.
+    pub png_interval: Option<Time>,
+    /// Left out: 1600x900.
+    pub png_size: Option<PngSize>,
+    /// How much time it shows; left out: ten seconds.
+    pub png_window: Option<Time>,
+}
+
+/// Columns and rows of pixels: `"1600x900"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PngSize(pub u32, pub u32);
+
+impl<'de> Deserialize<'de> for PngSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parts =
+            text.split_once('x').and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)));
+        let wrong = || de::Error::custom(format!("{text:?} is no size: write \"1600x900\""));
+        parts.map(|(w, h)| Self(w, h)).ok_or_else(wrong)
+    }
 }
 
 /// Which adapter is wanted.
@@ -195,11 +220,14 @@ impl Config {
             );
         }
         let least = LEAST_SUBBUFS * plan.geometry.subbuf_size();
+        // A third is for the picture's index.
+        let least = if self.png.is_some() { least + least / 2 } else { least };
         match self.keep {
             Keep::Bytes(bytes) if bytes < least => problem(
                 "keep",
                 format!(
-                    "{} is too small: the store has at least {LEAST_SUBBUFS} sub-buffers, {} here",
+                    "{} is too small: the store has at least {LEAST_SUBBUFS} sub-buffers, which \
+                     takes {} here",
                     Size(bytes),
                     Size(least)
                 ),
@@ -209,6 +237,60 @@ impl Config {
             }
             Keep::Bytes(_) | Keep::Time(_) => {}
         }
+        self.problems_of_png(&mut problem);
         problems
+    }
+
+    fn problems_of_png(&self, problem: &mut impl FnMut(&'static str, String)) {
+        match &self.png {
+            Some(path) if path.file_name().is_none() => {
+                problem("png", "is no file: write a name such as \"live.png\"".into());
+            }
+            Some(_) => {}
+            None => {
+                for (key, is_there) in [
+                    ("png_interval", self.png_interval.is_some()),
+                    ("png_size", self.png_size.is_some()),
+                    ("png_window", self.png_window.is_some()),
+                ] {
+                    if is_there {
+                        problem(key, "is of a picture: write png = \"live.png\", too".into());
+                    }
+                }
+            }
+        }
+        if self.png_interval.is_some_and(|Time(t)| t < Duration::from_millis(50)) {
+            problem("png_interval", "is too short: \"50 ms\" or more".into());
+        }
+        if self.png_window.is_some_and(|Time(t)| t < Duration::from_micros(1)) {
+            problem("png_window", "is too short: \"1 us\" or more".into());
+        }
+        if let Some(PngSize(w, h)) = self.png_size
+            && let Err(e) = picture::plan(&picture::Picture::default(), (w, h))
+        {
+            problem("png_size", e.to_string());
+        }
+    }
+
+    /// What a picture is to be, if one is wanted.
+    pub(super) fn wish(&self) -> Option<Wish> {
+        let time =
+            |time: Option<Time>, else_: u64| time.map_or(Duration::from_secs(else_), |t| t.0);
+        let PngSize(w, h) = self.png_size.unwrap_or(PngSize(1600, 900));
+        Some(Wish {
+            path: self.png.clone()?,
+            every: time(self.png_interval, 1),
+            size: (w, h),
+            window: time(self.png_window, 10),
+        })
+    }
+
+    /// What of `keep` is the store's, and what the index's that a picture is counted from.
+    pub(super) fn shares(&self) -> (Keep, u64) {
+        match (self.keep, &self.png) {
+            (keep, None) => (keep, 0),
+            (Keep::Bytes(bytes), Some(_)) => (Keep::Bytes(bytes - bytes / 3), bytes / 3),
+            (keep @ Keep::Time(_), Some(_)) => (keep, MOST_FOR_A_TIME / 8),
+        }
     }
 }

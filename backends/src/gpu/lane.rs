@@ -13,6 +13,7 @@ use wgpu::{Buffer, BufferUsages};
 
 use super::config::Way;
 use super::device::{Device, Gpu};
+use super::live::Live;
 use super::memory::GpuMemory;
 use super::store::{Place, Store};
 use crate::heap::Heap;
@@ -242,6 +243,8 @@ impl Drop for Parcel {
 /// The output: hands packets to the device's thread.
 pub struct GpuOutput {
     pub(super) lane: Arc<Lane>,
+    /// Makes pictures, if any are wanted.
+    pub(super) live: Option<Live>,
 }
 
 #[async_trait]
@@ -264,6 +267,8 @@ impl Output<GpuMemory> for GpuOutput {
     }
     async fn close(&mut self) -> Result<(), BackendError> {
         self.flush().await;
+        // The last picture has all that came.
+        drop(self.live.take());
         Ok(())
     }
 }

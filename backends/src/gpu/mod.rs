@@ -24,24 +24,30 @@ mod config;
 mod device;
 mod facts;
 mod lane;
+mod live;
 mod memory;
 mod owner;
 mod read_back;
 mod store;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rbpipe_core::backend::{
     Backend, BackendError, ChannelPlan, ConfigProblem, Context, Facts, Identity, StreamInfo,
 };
+use rbpipe_core::class::ClassRegistry;
 
 pub use adapter::{ADVICE, AdapterLine, adapters, quiet_drivers};
 pub use arrival::Arrival;
-pub use config::{Config, Keep, Kind, MOST_FOR_A_TIME, Wanted, Way};
+pub use config::{Config, Keep, Kind, MOST_FOR_A_TIME, PngSize, Wanted, Way};
 use device::Found;
 pub use device::{Device, Gpu as GpuDevice};
 pub use lane::GpuOutput;
 use lane::Lane;
+use live::{Live, Wish};
 pub use memory::GpuMemory;
 pub use store::{ALIGNMENT, Kept, PacketEntry, Place, Store, Table};
 #[doc(hidden)]
@@ -53,6 +59,17 @@ pub const BUILT: bool = true;
 /// The backend.
 pub struct Gpu {
     lane: Arc<Lane>,
+    picture: Option<Pictured>,
+}
+
+/// A picture that is wanted, until its thread begins.
+struct Pictured {
+    wish: Wish,
+    classes: Arc<ClassRegistry>,
+    /// The pipeline's name, and the time from its clock's zero to the epoch.
+    pipeline: (String, u64),
+    /// For its index.
+    bytes: u64,
 }
 
 impl Gpu {
@@ -73,6 +90,30 @@ impl Gpu {
     pub fn way(&self) -> Way {
         self.lane.way
     }
+}
+
+/// Whether a picture can be written there, and is no other channel's.
+fn alone(path: &Path, context: &Context) -> Result<(), BackendError> {
+    let shown = path.display();
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !dir.is_dir() {
+        let message = format!("{shown}: {} is no directory: make it", dir.display());
+        return Err(BackendError::new(message));
+    }
+    if path.is_dir() {
+        let message = format!("{shown}: is a directory: name a file for the picture");
+        return Err(BackendError::new(message));
+    }
+    let real =
+        dir.canonicalize().map_err(|e| BackendError::io(format!("{shown}: no picture"), e))?;
+    let name = path.file_name().unwrap_or_default();
+    let key = format!("picture {}", real.join(name).display());
+    let taken = context.shared(&key, || Ok(AtomicBool::new(false)))?;
+    if taken.swap(true, Ordering::Relaxed) {
+        let message = format!("{shown}: is the picture of another channel: name another file");
+        return Err(BackendError::new(message));
+    }
+    Ok(())
 }
 
 /// How records get into the memory of this adapter, if it is left to us.
@@ -98,6 +139,12 @@ memory = \"auto\"         # staged: mapped memory, which the GPU copies into its
                         #   processor shares) | heap: ordinary memory, copied twice
                         # auto: direct where the adapter is integrated, else staged
 keep = \"512 MiB\"        # what the store keeps, or a time: \"30 s\" (of 1 GiB at most)
+# A picture of the newest, for machines without a display: written anew every while and at the end.
+# A third of `keep` is for its index then.
+# png = \"live.png\"
+# png_interval = \"1 s\"
+# png_size = \"1600x900\"
+# png_window = \"10 s\"    # how much time it shows
 ";
     const READER_SUBBUFS: u32 = 16;
     type Config = Config;
@@ -132,9 +179,17 @@ keep = \"512 MiB\"        # what the store keeps, or a time: \"30 s\" (of 1 GiB 
                 device.gpu().longest
             )));
         }
-        let store = Arc::new(Store::new(&plan.name, config.keep));
+        let (keep, bytes) = config.shares();
+        let store = Arc::new(Store::new(&plan.name, keep));
+        let picture = config.wish().map(|wish| {
+            alone(&wish.path, context)?;
+            let classes = Arc::clone(&plan.classes);
+            let pipeline = (context.pipeline.clone(), context.clock_offset);
+            Ok::<_, BackendError>(Pictured { wish, classes, pipeline, bytes })
+        });
         let reader = plan.geometry.reader_subbufs() as usize;
-        Ok(Self { lane: Arc::new(Lane::new(store, device, (way, subbuf), reader)) })
+        let lane = Arc::new(Lane::new(store, device, (way, subbuf), reader));
+        Ok(Self { lane, picture: picture.transpose()? })
     }
     fn identity(&self) -> Identity {
         // In no trace, so nobody asks.
@@ -143,10 +198,22 @@ keep = \"512 MiB\"        # what the store keeps, or a time: \"30 s\" (of 1 GiB 
     fn facts(&self) -> Option<Facts> {
         Some(self.lane.facts())
     }
+    fn switch_within(&self) -> Option<Duration> {
+        self.picture.as_ref().map(|_| live::WITHIN)
+    }
+    fn look_with(&self) -> Vec<String> {
+        self.picture.iter().map(|p| format!("look at {}", p.wish.path.display())).collect()
+    }
     fn memory(&mut self, stream: &StreamInfo) -> Result<GpuMemory, BackendError> {
         self.lane.memory(stream)
     }
     fn output(&mut self) -> Result<GpuOutput, BackendError> {
-        Ok(GpuOutput { lane: Arc::clone(&self.lane) })
+        let begin = |Pictured { wish, classes, pipeline: (name, offset), bytes }: Pictured| {
+            let (store, device) = (&self.lane.store, self.lane.gpu());
+            Live::begin(wish, store, device, &classes, (&name, offset), bytes)
+                .map_err(|e| BackendError::io("cannot start a thread for the picture", e))
+        };
+        let live = self.picture.take().map(begin).transpose()?;
+        Ok(GpuOutput { lane: Arc::clone(&self.lane), live })
     }
 }

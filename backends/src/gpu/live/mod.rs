@@ -1,0 +1,168 @@
+//! `png = "live.png"`: a picture of the newest, every while and at the end, for machines without
+//! a display.
+//!
+//! ```text
+//! on arrival    the walker makes entries of a packet's records   (index.rs; in video memory)
+//! each picture  bins are counted there, and come back            (index.rs)
+//!               lanes, axis and legend are drawn                 (scene.rs, crate::picture)
+//! ```
+//!
+//! Where there is no device, or no more, the same is counted by the functions of
+//! [`crate::timeline`] from packets in ordinary memory.
+
+mod index;
+mod scene;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rbpipe_core::class::ClassRegistry;
+use rbpipe_core::clock;
+
+use super::device::Gpu;
+use super::store::Store;
+use crate::picture::{SizeError, Theme, draw, plan};
+use crate::timeline::Window;
+use index::{Index, Shared};
+use scene::Scene;
+
+/// Records are to be in the store this long after their commit, at most: a picture has them all.
+pub(super) const WITHIN: Duration = Duration::from_millis(10);
+
+/// What is asked for.
+pub(super) struct Wish {
+    /// Where the picture is written.
+    pub(super) path: PathBuf,
+    /// How often.
+    pub(super) every: Duration,
+    /// Columns and rows of pixels.
+    pub(super) size: (u32, u32),
+    /// How much time it shows.
+    pub(super) window: Duration,
+}
+
+/// What a picture is made of.
+struct Painter {
+    wish: Wish,
+    store: Arc<Store>,
+    index: Shared,
+    scene: Scene,
+    /// Columns of the last picture's lanes.
+    columns: u32,
+    /// Said once, until it can be written again.
+    failed: bool,
+}
+
+/// A thread that makes pictures. Dropped, it makes the last one, and ends.
+pub(super) struct Live {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Live {
+    /// Begins: has the store tell of what comes, and starts the thread.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub(super) fn begin(
+        wish: Wish,
+        store: &Arc<Store>,
+        device: Option<&Arc<Gpu>>,
+        classes: &Arc<ClassRegistry>,
+        (pipeline, clock_offset): (&str, u64),
+        bytes: u64,
+    ) -> std::io::Result<Self> {
+        let index = Index::shared(device, classes, bytes);
+        store.on_arrival(Box::new(index::Arriving(Arc::clone(&index))));
+        let title = format!("{pipeline}, channel {}", store.channel);
+        let mut painter = Painter {
+            scene: Scene { title, clock_offset, classes: Arc::clone(classes) },
+            columns: wish.size.0,
+            wish,
+            store: Arc::clone(store),
+            index,
+            failed: false,
+        };
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let end = Arc::clone(&stop);
+        let thread = thread::Builder::new().name("picture".into()).spawn(move || {
+            let begin = Instant::now();
+            for n in 1.. {
+                if sleep_until(&end, begin + painter.wish.every * n) {
+                    break;
+                }
+                painter.paint(clock::now());
+            }
+            // All that is kept, to its last record.
+            let newest = painter.store.lock().span().map(|(_, newest)| newest + 1);
+            painter.paint(newest.unwrap_or_else(clock::now));
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let (stop, wake) = &*self.stop;
+        *stop.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        wake.notify_all();
+        if self.thread.take().is_some_and(|t| t.join().is_err()) {
+            tracing::error!("the picture's thread panicked: its last picture is old");
+        }
+    }
+}
+
+/// Sleeps; true: it is to end.
+fn sleep_until((stop, wake): &(Mutex<bool>, Condvar), at: Instant) -> bool {
+    let mut stopped = stop.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let now = Instant::now();
+        if *stopped || now >= at {
+            return *stopped;
+        }
+        let woken = wake.wait_timeout(stopped, at - now);
+        stopped = woken.unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+impl Painter {
+    /// A picture of the time before `to`.
+    fn paint(&mut self, to: u64) {
+        let result = self.try_paint(to);
+        let failed = result.is_err();
+        if let (Err(why), false) = (result, self.failed) {
+            tracing::error!("{}: no picture: {why}", self.wish.path.display());
+        }
+        self.failed = failed;
+    }
+
+    fn try_paint(&mut self, to: u64) -> Result<(), String> {
+        let window = u64::try_from(self.wish.window.as_nanos()).unwrap_or(u64::MAX);
+        let sketch = {
+            let table = self.store.lock();
+            let oldest = table.span().map_or(to, |(oldest, _)| oldest);
+            let from = to.saturating_sub(window).max(oldest).min(to.saturating_sub(1));
+            self.scene.sketch(&table, (from, to))
+        };
+        let wrong = |e: SizeError| e.to_string();
+        let room = |p: &_| plan(p, self.wish.size).map_or(0, |plan| plan.lanes);
+        let mut tries = 0;
+        let picture = loop {
+            let (from, to, columns) = (sketch.from, sketch.to, self.columns);
+            let window = Window { from, to, columns };
+            let bins = index::count(&self.index, &self.store, &window, self.scene.classes.len())?;
+            let picture = self.scene.fill(&sketch, bins, columns, &room);
+            // How wide the lanes are depends on their names, and which there are on the counts:
+            // mostly it is as in the last picture.
+            self.columns = plan(&picture, self.wish.size).map_err(wrong)?.columns;
+            tries += 1;
+            if self.columns == columns || tries == 3 {
+                break picture;
+            }
+        };
+        let image = draw(&picture, self.wish.size, Theme::Dark).map_err(wrong)?;
+        image.write_png(&self.wish.path).map_err(|e| e.to_string())
+    }
+}
