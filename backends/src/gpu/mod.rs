@@ -202,7 +202,7 @@ keep = \"512 MiB\"        # what the store keeps, or a time: \"30 s\" (of 1 GiB 
         self.picture.as_ref().map(|_| live::WITHIN)
     }
     fn look_with(&self) -> Vec<String> {
-        self.picture.iter().map(|p| format!("look at {}", p.wish.path.display())).collect()
+        self.picture.iter().map(|p| p.wish.path.display().to_string()).collect()
     }
     fn memory(&mut self, stream: &StreamInfo) -> Result<GpuMemory, BackendError> {
         self.lane.memory(stream)

@@ -18,7 +18,7 @@ mod kernel;
 mod pending;
 mod states;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod timeline;
 mod values;
 mod walk;

@@ -148,31 +148,37 @@ pub(super) fn count(
 ) -> Result<Bins, String> {
     let classes: Vec<u32> =
         (0..classes.min(CLASSES) as u32).map(|i| ClassId::from_index(i).number()).collect();
-    let asked = {
-        // Nothing is overwritten between what is asked for and its submission.
-        let _table = store.lock();
-        let mut index = lock(index);
-        index.timeline.take_if(|(gpu, _)| gpu.is_lost());
-        match &index.timeline {
-            None => return Ok(here(&index.heap, window, &classes)),
-            Some((gpu, timeline)) => {
-                let ask = || Ok((timeline.density(window)?, timeline.by_class(window, &classes)?));
-                (Arc::clone(gpu), gpu.guard(ask))
-            }
+    let mut again = true;
+    loop {
+        let (gpu, was_missing, asked) = {
+            // Nothing is overwritten between what is asked for and its submission.
+            let _table = store.lock();
+            let mut index = lock(index);
+            index.timeline.take_if(|(gpu, _)| gpu.is_lost());
+            let Some((gpu, timeline)) = &index.timeline else {
+                return Ok(here(&index.heap, window, &classes));
+            };
+            let ask = || Ok((timeline.density(window)?, timeline.by_class(window, &classes)?));
+            (Arc::clone(gpu), timeline.totals().missing, gpu.guard(ask))
+        };
+        let failed = |e: ComputeError| format!("GPU {}: {e}", gpu.name);
+        let lost = || format!("GPU {}: its driver panicked", gpu.name);
+        let (streams, by_class) = asked.ok_or_else(lost)?.map_err(failed)?;
+        let wait = |pending: Pending<Vec<u32>>| gpu.guard(|| pending.wait()).ok_or_else(lost);
+        let streams = wait(streams)?.map_err(failed)?;
+        let by_class = wait(by_class)?.map_err(failed)?;
+        // Records that were given up have no class, and are counted as records until it is known
+        // that there are some, which it is now.
+        let missing = lock(index).timeline.as_ref().map_or(0, |(_, t)| t.totals().missing);
+        if was_missing == 0 && missing > 0 && std::mem::take(&mut again) {
+            continue;
         }
-    };
-    let (gpu, asked) = asked;
-    let failed = |e: ComputeError| format!("GPU {}: {e}", gpu.name);
-    let lost = || format!("GPU {}: its driver panicked", gpu.name);
-    let (streams, by_class) = asked.ok_or_else(lost)?.map_err(failed)?;
-    let wait = |pending: Pending<Vec<u32>>| gpu.guard(|| pending.wait()).ok_or_else(lost);
-    let streams = wait(streams)?.map_err(failed)?;
-    let by_class = wait(by_class)?.map_err(failed)?;
-    let columns = window.columns as usize;
-    Ok(Bins {
-        streams: (0..).zip(streams.chunks_exact(columns).map(<[u32]>::to_vec)).collect(),
-        classes: by_class.chunks_exact(columns).map(<[u32]>::to_vec).collect(),
-    })
+        let columns = window.columns as usize;
+        return Ok(Bins {
+            streams: (0..).zip(streams.chunks_exact(columns).map(<[u32]>::to_vec)).collect(),
+            classes: by_class.chunks_exact(columns).map(<[u32]>::to_vec).collect(),
+        });
+    }
 }
 
 /// Counts packets that are in ordinary memory.

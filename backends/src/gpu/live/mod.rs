@@ -12,6 +12,8 @@
 
 mod index;
 mod scene;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};

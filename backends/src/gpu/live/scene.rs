@@ -112,8 +112,14 @@ impl Scene {
         events.truncate(MOST);
         picture.facts = vec![format!("{} events", number(all))];
         let lost = gaps.iter().map(|gap| gap.records).sum::<u64>();
+        let packets = gaps.iter().map(|gap| gap.packets).sum::<u64>();
         if lost > 0 {
             picture.facts.push(format!("{} events lost", number(lost)));
+        }
+        if packets > 0 {
+            picture.facts.push(format!("{} packets lost", number(packets)));
+        }
+        if !gaps.is_empty() {
             picture.legend.push(Key { ink: Ink::Lost, name: "lost".into() });
         }
         picture.legend.push(Key { ink: Ink::Count, name: "events".into() });

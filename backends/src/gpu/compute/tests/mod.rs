@@ -6,7 +6,7 @@
 mod counts;
 mod index;
 mod lanes;
-mod walks;
+pub(in crate::gpu) mod walks;
 
 use std::sync::OnceLock;
 
