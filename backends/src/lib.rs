@@ -5,10 +5,14 @@ pub mod file;
 pub mod glob;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+#[cfg(not(feature = "gpu"))]
+#[path = "gpu_disabled.rs"]
+pub mod gpu;
 mod heap;
 pub mod link;
 mod mapping;
 pub mod pages;
+pub mod picture;
 pub mod serial;
 pub mod snapshot;
 pub mod timeline;
@@ -26,4 +30,5 @@ pub fn for_each(visitor: &mut impl Visit) {
     visitor.visit::<pages::Pages>();
     visitor.visit::<file::File>();
     visitor.visit::<serial::Serial>();
+    visitor.visit::<gpu::Gpu>();
 }

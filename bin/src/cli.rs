@@ -70,6 +70,11 @@ pub enum Command {
     Devices(crate::devices::DevicesArgs),
     /// Print a trace, its streams merged by time
     Read(crate::read::ReadArgs),
+    /// Draw a trace: as a PNG, or in the terminal
+    ///
+    /// A lane for each CPU and for the busiest threads (of the kernel's `sched_switch`), else for
+    /// each stream; bands that show how many events there were, and what is missing.
+    View(crate::view::ViewArgs),
     /// Receive what a serial backend sends: into a trace, or printed
     ///
     /// Events keep the sender's fields and times. What was lost at the sender and what on the

@@ -23,6 +23,7 @@ mod report;
 mod snapshots;
 mod sources;
 mod status;
+mod view;
 mod walk;
 
 use std::fs::File;
@@ -48,6 +49,8 @@ const USAGE: u8 = 2;
 /// Runs the program on the command line that it was called with.
 #[must_use]
 pub fn run() -> ExitCode {
+    // While there is one thread.
+    rbpipe_backends::gpu::quiet_drivers();
     let cli = Cli::parse();
     take_all_files();
     tracing_subscriber::fmt()
@@ -76,6 +79,7 @@ pub fn run() -> ExitCode {
                 USAGE
             }
         },
+        Some(Command::View(args)) => done(view::run(&args, &mut raw_stdout())),
         Some(Command::Receive(args)) => received(&args),
         Some(Command::Devices(args)) => done(devices::run(&args, &mut raw_stdout())),
         Some(Command::Recover(args)) => done(recover::run(&args)),

@@ -5,6 +5,7 @@ pub mod collect;
 pub mod faulty;
 pub mod fuzz;
 pub mod growing;
+pub mod kept;
 pub mod kernel;
 pub mod line;
 pub mod link;
@@ -29,6 +30,25 @@ pub fn have(test: &str, program: &str, probe: &[&str]) -> bool {
     if !found {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "{program} is missing under CI");
         eprintln!("SKIPPED {test}: {program} {} does not work here", probe.join(" "));
+    }
+    found
+}
+
+/// Whether there is a GPU, be it one in software; as [`have`] says it.
+///
+/// # Panics
+/// Under `CI=true`, if there is none.
+#[must_use]
+pub fn have_gpu(test: &str) -> bool {
+    let found = rbpipe_backends::gpu::adapters().is_ok_and(|all| !all.is_empty());
+    if !found {
+        assert!(
+            std::env::var("CI").as_deref() != Ok("true"),
+            "a Vulkan driver is missing under CI"
+        );
+        eprintln!(
+            "SKIPPED {test}: no Vulkan driver finds an adapter (mesa-vulkan-drivers has one)"
+        );
     }
     found
 }

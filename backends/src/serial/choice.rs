@@ -9,27 +9,12 @@ use super::output::{LEAVE, SerialOutput};
 /// Where records were given up so recently, more is recorded than the line carries.
 const OVERLOAD: Duration = Duration::from_millis(500);
 
-/// A line that is idle for less was waited for by nobody: a thread wakes up late.
-const STARVED: Duration = Duration::from_millis(5);
-/// Newer records are not expected later than this.
-const LATEST: Duration = Duration::from_millis(250);
-
 impl SerialOutput {
-    /// New records have come: where the line was idle for want of them though others were given
-    /// up, they come in bursts (a kernel's ring is read ten times a second), and more of the next
-    /// burst is kept. A little is taken back with each, so that what arrives is no older than it
-    /// must be.
+    /// New records have come.
     pub(super) fn came_at(&mut self, now: Instant) {
-        let idle = self.o.line.idle(now);
         let gave_up = self.gave_up_at.is_some_and(|at| now - at < OVERLOAD);
-        if now - self.burst_at < STARVED {
-            return;
-        }
-        self.burst_at = now;
-        self.ahead -= self.ahead / 64;
-        if idle > STARVED && gave_up && self.in_hand() == 0 {
-            self.ahead = (self.ahead + idle).min(LATEST);
-        }
+        let starved = gave_up && self.in_hand() == 0;
+        self.bursts.came(now, self.o.line.idle(now), starved);
     }
 
     /// Whether older records give way to newer ones just now. At the end there are no newer ones,
@@ -50,7 +35,7 @@ impl SerialOutput {
     /// packet.
     pub(super) fn choose(&mut self, place: usize) {
         // Sub-buffers are left no more often than that: until then nothing newer comes.
-        let most = self.fits(LEAVE + self.ahead, place) as usize;
+        let most = self.fits(LEAVE + self.bursts.ahead(), place) as usize;
         let lane = &mut self.lanes[place];
         if lane.in_hand() > most as u64 {
             self.gave_up_at = Some(Instant::now());

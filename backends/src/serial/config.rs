@@ -270,3 +270,68 @@ impl Config {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rbpipe_core::class::ClassRegistry;
+    use rbpipe_core::frontend::Geometry;
+
+    use super::*;
+
+    fn problems(config: &Config, mode: Mode) -> Vec<String> {
+        let geometry = Geometry::new(4096, 2, 1, 84).expect("a geometry");
+        let classes = Arc::new(ClassRegistry::new());
+        let plan = ChannelPlan { name: "c".into(), geometry, mode, classes };
+        config.problems(&plan).iter().map(|p| format!("{} {}", p.key, p.message)).collect()
+    }
+
+    /// Each says what is wrong with which key; nothing else is said.
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_its_key() {
+        let config = || Config::new("/dev/ttyS0");
+        let binary = || Config { format: Format::Binary, ..config() };
+        let size = |n| Some(Size(n));
+        let refused = [
+            (Config { path: "".into(), ..config() }, "path is empty: name the device"),
+            (Config { path: "a\0b".into(), ..config() }, "path has a NUL in it"),
+            (Config { baud: 0, ..config() }, "baud is 0, which hangs up"),
+            (Config { data_bits: 9, ..config() }, "data_bits is 8, or 7 for text"),
+            (Config { data_bits: 7, ..binary() }, "data_bits is 7, and frames need 8"),
+            (Config { stop_bits: 3, ..config() }, "stop_bits is 1 or 2"),
+            (Config { flow: Flow::Software, ..binary() }, "flow is \"software\", which takes"),
+            (Config { tick: Time(Duration::ZERO), ..config() }, "tick is \"1 ns\" to \"1 ms\""),
+            (Config { tick: Time(Duration::from_secs(1)), ..config() }, "tick is \"1 ns\""),
+            (Config { frame: 63, ..config() }, "frame is 64 to 4096 bytes"),
+            (Config { frame: 4097, ..config() }, "frame is 64 to 4096 bytes"),
+            (Config { inflight_bytes: size(253), ..config() }, "inflight_bytes holds a frame"),
+            (Config { inflight_bytes: size(2 << 20), ..config() }, "inflight_bytes holds a frame"),
+            (
+                Config { announce_every: Time(Duration::from_millis(99)), ..config() },
+                "announce_every is \"100 ms\" or more",
+            ),
+            (Config { colour: true, ..binary() }, "colour is for format = \"text\""),
+        ];
+        for (config, begins) in refused {
+            let problems = problems(&config, Mode::Discard);
+            assert!(problems.len() == 1 && problems[0].starts_with(begins), "{problems:?}");
+        }
+        let newest = Config { keep: Some(Keep::Newest), ..config() };
+        let said = problems(&newest, Mode::Block);
+        assert!(said.len() == 1 && said[0].starts_with("keep is \"newest\""), "{said:?}");
+        assert!(problems(&newest, Mode::Discard).is_empty());
+        let edges = Config {
+            data_bits: 7,
+            stop_bits: 2,
+            flow: Flow::Software,
+            tick: Time(Duration::from_millis(1)),
+            frame: 64,
+            inflight_bytes: size(64),
+            announce_every: Time(Duration::from_millis(100)),
+            colour: true,
+            ..config()
+        };
+        assert!(problems(&edges, Mode::Block).is_empty());
+    }
+}

@@ -10,6 +10,7 @@
 //! Not here: what a frame looks like, and who reads it.
 
 mod bucket;
+mod burst;
 mod choice;
 mod closing;
 mod commands;

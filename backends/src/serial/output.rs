@@ -16,6 +16,7 @@ use rbpipe_core::clock;
 use rbpipe_core::decode::Classes;
 use rbpipe_core::stream::Packet;
 
+use super::burst::Bursts;
 use super::commands::{Command, Filter, Listener};
 use super::config::{Config, Keep};
 use super::encode::Encode;
@@ -90,9 +91,7 @@ pub struct SerialOutput {
     tell_at: Instant,
     /// When records were last given up for newer ones.
     pub(super) gave_up_at: Option<Instant>,
-    /// When a burst of records last began to come, and for how long the line must do with it.
-    pub(super) burst_at: Instant,
-    pub(super) ahead: Duration,
+    pub(super) bursts: Bursts,
     /// The end: until then what is left is sent, and after that given up.
     pub(super) ending: Option<Instant>,
     over: bool,
@@ -124,8 +123,7 @@ impl SerialOutput {
             left_at: now,
             tell_at: now + TELL,
             gave_up_at: None,
-            burst_at: now,
-            ahead: Duration::ZERO,
+            bursts: Bursts::new(now),
             ending: None,
             over: false,
             carried: (0, 0),

@@ -195,7 +195,10 @@ fn every_sample_is_read_by_the_real_reader() {
     struct Backends(Vec<&'static str>);
     impl Visit for Backends {
         fn visit<B: Backend>(&mut self) {
-            self.0.push(B::SAMPLE);
+            // A build without GPUs refuses it, whatever is in its table.
+            if B::TYPE != "gpu" || rbpipe_backends::gpu::BUILT {
+                self.0.push(B::SAMPLE);
+            }
         }
     }
     struct Sources(Vec<&'static str>);

@@ -5,16 +5,16 @@
 
 pub mod capture;
 mod csv;
-mod event;
+pub mod event;
 mod filter;
 mod follow;
 mod harmless;
 pub mod line;
-mod merge;
-mod moment;
+pub mod merge;
+pub mod moment;
 mod print;
 mod select;
-mod stream;
+pub mod stream;
 mod tsdl;
 mod watch;
 
@@ -155,18 +155,24 @@ pub fn stream_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// A trace that is read from beginning to end.
-struct Trace {
-    metadata: Arc<Metadata>,
+pub struct Trace {
+    /// What describes it.
+    pub metadata: Arc<Metadata>,
     files: Vec<PathBuf>,
 }
 
 impl Trace {
-    fn open(path: &Path) -> anyhow::Result<Self> {
+    /// Reads its metadata, and what files it has.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
         let metadata = Arc::new(metadata(path)?);
         Ok(Self { metadata, files: stream_files(path)? })
     }
 
-    fn streams(&self) -> impl Iterator<Item = anyhow::Result<StreamReader>> {
+    /// Its streams, each at its beginning.
+    pub fn streams(&self) -> impl Iterator<Item = anyhow::Result<StreamReader>> {
         self.files.iter().map(|f| StreamReader::open(f, &self.metadata))
     }
 }
@@ -224,7 +230,10 @@ pub fn run(args: &ReadArgs, out: &mut impl Write) -> anyhow::Result<()> {
 
 /// Which packets are wanted. `extents` looks when the streams begin and end, which only some
 /// moments need.
-fn wanted(
+///
+/// # Errors
+/// What `extents` says.
+pub fn wanted(
     args: &ReadArgs,
     extents: impl FnOnce() -> anyhow::Result<Vec<Option<Extent>>>,
 ) -> anyhow::Result<Wanted> {

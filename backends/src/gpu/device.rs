@@ -1,0 +1,240 @@
+//! An opened adapter, shared by the channels of a pipeline that name it alike: the device, its
+//! health, and the thread that owns its work. Not here: what that thread does (`owner.rs`).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+
+use rbpipe_core::backend::BackendError;
+use wgpu::{Adapter, BufferDescriptor, BufferUsages, ErrorFilter, Features};
+
+use super::adapter::{self, panicked, words};
+use super::config::{Kind, Wanted};
+use super::owner::{Inbox, Owner};
+use crate::units::Size;
+
+/// Buffers of the store are no longer than this, whatever the adapter could do: what is
+/// overwritten at once is a part of the store, not half of it.
+const LONGEST: u64 = 128 << 20;
+
+/// An opened adapter.
+pub struct Device {
+    gpu: Arc<Gpu>,
+    pub(super) inbox: Arc<Inbox>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The device itself, and what is known of it.
+pub struct Gpu {
+    /// The device.
+    pub device: wgpu::Device,
+    /// Its queue.
+    pub queue: wgpu::Queue,
+    /// The adapter's name.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Whether a buffer may be both written by the processor and bound in a shader.
+    pub(super) is_direct: bool,
+    /// The longest buffer that a shader can have, and the store has.
+    pub(super) longest: u64,
+    health: Arc<Health>,
+}
+
+/// Whether a device still works.
+#[derive(Default)]
+struct Health {
+    lost: AtomicBool,
+    why: OnceLock<String>,
+    /// It is given back: what is said then is no news.
+    ends: AtomicBool,
+}
+
+impl Health {
+    fn lose(&self, name: &str, why: &str) {
+        if self.ends.load(Ordering::Acquire) || self.why.set(why.to_owned()).is_err() {
+            return;
+        }
+        tracing::error!(
+            "GPU {name}: {why}: what it kept is gone, packets on their way to it count as \
+             output.failed, and records are kept in ordinary memory from now on"
+        );
+        self.lost.store(true, Ordering::Release);
+    }
+}
+
+/// What a channel finds when it wants a device.
+pub(super) struct Found(pub(super) Option<Arc<Device>>);
+
+impl Found {
+    /// Opens it; for `auto` there may be none, which is said.
+    ///
+    /// # Errors
+    /// The adapter that was named is not there, or cannot be opened.
+    pub(super) fn open(wanted: &Wanted) -> Result<Self, BackendError> {
+        let opened = match adapter::choose(wanted) {
+            Ok(Some(adapter)) => Device::open(&adapter).map(Some),
+            Ok(None) => Ok(None),
+            Err(e) => Err(e),
+        };
+        match opened {
+            Ok(Some(device)) => Ok(Self(Some(Arc::new(device)))),
+            Ok(None) => {
+                tracing::warn!(
+                    "no GPU adapter: records are kept in ordinary memory instead; {}",
+                    adapter::ADVICE
+                );
+                Ok(Self(None))
+            }
+            Err(e) if *wanted == Wanted::Auto => {
+                tracing::warn!("{e}: records are kept in ordinary memory instead");
+                Ok(Self(None))
+            }
+            Err(e) => Err(e),
+        }
+    }
+}
+
+impl Device {
+    /// Opens an adapter.
+    ///
+    /// # Errors
+    /// It cannot be opened, in one sentence.
+    pub(super) fn open(adapter: &Adapter) -> Result<Self, BackendError> {
+        let gpu = Arc::new(Gpu::open(adapter)?);
+        let inbox = Arc::new(Inbox::default());
+        let owner = Owner::new(Arc::clone(&gpu), Arc::clone(&inbox));
+        let thread = thread::Builder::new()
+            .name("gpu".into())
+            .spawn(move || owner.run())
+            .map_err(|e| BackendError::io("cannot start a thread for the GPU", e))?;
+        Ok(Self { gpu, inbox, thread: Some(thread) })
+    }
+
+    /// The device itself.
+    #[must_use]
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.gpu.health.ends.store(true, Ordering::Release);
+        self.inbox.stop();
+        // The last packet may have been the last to know of it.
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Gpu {
+    fn open(adapter: &Adapter) -> Result<Self, BackendError> {
+        let (info, limits) = (adapter.get_info(), adapter.limits());
+        let kind = adapter::kind_of(adapter);
+        let name = info.name.clone();
+        // Its documentation warns of it for memory that is not shared.
+        let shares = matches!(kind, Kind::Integrated | Kind::Cpu | Kind::Noop);
+        let direct = Features::MAPPABLE_PRIMARY_BUFFERS;
+        let is_direct = shares && adapter.features().contains(direct);
+        let longest = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let request = || {
+            pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+                label: Some("rbpipe"),
+                required_features: if is_direct { direct } else { Features::empty() },
+                required_limits: limits.clone(),
+                ..Default::default()
+            }))
+        };
+        let cannot = |why: String| BackendError::new(format!("GPU {name}: cannot open it: {why}"));
+        let (device, queue) = catch_unwind(AssertUnwindSafe(request))
+            .map_err(|panic| cannot(format!("its driver panicked: {}", panicked(&*panic))))?
+            .map_err(|e| cannot(words(&e.to_string())))?;
+        let health = Arc::new(Health::default());
+        let (told, who) = (Arc::clone(&health), name.clone());
+        device.set_device_lost_callback(move |_, why| {
+            let why = words(&why);
+            told.lose(&who, &format!("the device is lost ({why})"));
+        });
+        let (told, who) = (Arc::clone(&health), name.clone());
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            told.lose(&who, &trouble(&error));
+        }));
+        Ok(Self { device, queue, name, kind, is_direct, longest: longest.min(LONGEST), health })
+    }
+
+    /// Whether nothing is to be expected from it any more.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.health.lost.load(Ordering::Acquire)
+    }
+
+    /// It is given up: said once, with the first reason.
+    pub(super) fn lose(&self, why: &str) {
+        self.health.lose(&self.name, why);
+    }
+
+    /// Does something with the device; a panic of its driver's loses the device.
+    pub(super) fn guard<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(done) => Some(done),
+            Err(panic) => {
+                self.lose(&format!("its driver panicked ({})", panicked(&*panic)));
+                None
+            }
+        }
+    }
+
+    /// A buffer.
+    ///
+    /// # Errors
+    /// There is no memory for it, in words.
+    pub fn buffer(
+        &self,
+        size: u64,
+        usage: BufferUsages,
+        mapped: bool,
+    ) -> Result<wgpu::Buffer, BackendError> {
+        let make = || {
+            let memory = self.device.push_error_scope(ErrorFilter::OutOfMemory);
+            let validation = self.device.push_error_scope(ErrorFilter::Validation);
+            let buffer = self.device.create_buffer(&BufferDescriptor {
+                label: None,
+                size,
+                usage,
+                mapped_at_creation: mapped,
+            });
+            let errors = [validation.pop(), memory.pop()].map(pollster::block_on);
+            match errors.into_iter().flatten().next() {
+                Some(error) => Err(trouble(&error)),
+                None => Ok(buffer),
+            }
+        };
+        let failed = |why: &str| {
+            BackendError::new(format!("GPU {}: no buffer of {}: {why}", self.name, Size(size)))
+        };
+        match self.guard(make) {
+            Some(Ok(buffer)) if !self.is_lost() => Ok(buffer),
+            Some(Err(why)) => Err(failed(&why)),
+            _ => Err(failed("the device is lost")),
+        }
+    }
+}
+
+/// An error of wgpu's, in a line.
+fn trouble(error: &wgpu::Error) -> String {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => "it has no memory left".into(),
+        other => format!("an error ({})", words(&other.to_string())),
+    }
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gpu").field("name", &self.name).finish_non_exhaustive()
+    }
+}
