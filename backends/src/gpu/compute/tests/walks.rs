@@ -29,6 +29,7 @@ pub(super) fn classes() -> Classes {
         // As long as no payload is, and longer than 2^32.
         of(vec![FieldType::Array(Box::new(FieldType::U8), u32::MAX)]),
         of(vec![FieldType::Array(Box::new(FieldType::U64), u32::MAX), FieldType::String]),
+        of(vec![FieldType::Array(Box::new(FieldType::U8), u32::MAX), sequence(FieldType::U8)]),
     ];
     let bare = (0..30).map(|_| of(vec![FieldType::U8]));
     let all = shapes.into_iter().chain(bare).enumerate();
@@ -82,8 +83,8 @@ pub(in crate::gpu) fn packet(
             bytes[at..at + n].copy_from_slice(&length[..n]);
         } else {
             // Not the endless ones.
-            let place = random.below(classes.len() as u64 - 2) as u32;
-            let place = if place >= 7 { place + 2 } else { place };
+            let place = random.below(classes.len() as u64 - 3) as u32;
+            let place = if place >= 7 { place + 3 } else { place };
             let id = ClassId::from_index(place);
             match RecordHeader::choose(id, time, last) {
                 RecordHeader::Compact => {
@@ -233,12 +234,17 @@ fn damaged_packets_end_where_the_decoder_ends() {
 fn nonsense_ends_and_stays_in_its_room() {
     let Some(compute) = compute() else { return };
     let (mut random, classes) = (Random(18), classes());
-    for round in 0..40 {
+    for round in 0..60 {
         let packets: Vec<(Vec<u8>, Place)> = (0..32)
             .map(|_| {
                 let len = random.below(400) as usize;
-                let small = round % 2 == 0;
-                let byte = |r: &mut Random| if small { r.below(12) } else { r.next() } as u8;
+                let byte = |r: &mut Random| match (round % 3, r.below(3)) {
+                    // Small numbers, anything, and lengths to which nothing can be added.
+                    (0, _) => (r.below(12) * r.below(2)) as u8,
+                    (1, _) => r.next() as u8,
+                    (_, 0) => 9 + r.below(23) as u8,
+                    _ => 0xff,
+                };
                 let bytes: Vec<u8> = (0..len).map(|_| byte(&mut random)).collect();
                 let begin = random.next();
                 let place = Place {
