@@ -15,7 +15,7 @@ fn pipeline(dir: &Path, keys: &str) -> String {
     let path = dir.join("p.toml");
     let text = format!(
         "[pipeline]\ncontrol = false\n[source.g]\ntype = \"generator\"\nrate = \"max\"\nevents = 200000\nwriters = 2\n\
-         channel = \"c\"\n[channel.c]\nmode = \"block\"\nsubbuf_size = \"64 KiB\"\n\
+         channel = \"c\"\n[channel.c]\nmode = \"block\"\nblock_timeout = \"20 s\"\nsubbuf_size = \"64 KiB\"\n\
          [channel.c.backend]\ntype = \"gpu\"\n{keys}\n"
     );
     std::fs::write(&path, text).expect("written");
@@ -135,7 +135,7 @@ fn channels_share_a_device() {
             "--set",
             "source.g.channel=[\"c\", \"d\"]",
             "--set",
-            "channel.d={mode = \"block\", backend = {type = \"gpu\", adapter = \"noop\", \
+            "channel.d={mode = \"block\", block_timeout = \"20 s\", backend = {type = \"gpu\", adapter = \"noop\", \
              memory = \"direct\"}}",
         ]);
     });

@@ -146,6 +146,7 @@ keep = \"512 MiB\"        # what the store keeps, or a time: \"30 s\" (of 1 GiB 
         self.lane.memory(stream)
     }
     fn output(&mut self) -> Result<GpuOutput, BackendError> {
+        self.lane.prepare();
         Ok(GpuOutput { lane: Arc::clone(&self.lane) })
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rbpipe_core::memory::Memory;
 use rbpipe_core::stream::Nested;
-use wgpu::{BufferUsages, CommandEncoder, MapMode, PollType, SubmissionIndex};
+use wgpu::{CommandEncoder, MapMode, PollType, SubmissionIndex};
 
 use super::config::Way;
 use super::device::Gpu;
@@ -133,6 +133,7 @@ impl Owner {
                     let lanes = lanes_of(&parcels);
                     gpu.guard(|| self.submit(parcels, &lanes));
                     count(&lanes, began);
+                    lanes.iter().for_each(|lane| lane.prepare());
                     gpu.guard(|| self.poll(Duration::ZERO));
                 }
                 Next::Poll(time) => _ = gpu.guard(|| self.poll(time)),
@@ -379,13 +380,8 @@ impl Work<'_> {
             match table.room(lane.store.keep, size, lane.segment, end) {
                 Room::Here { buffer, offset } => break (buffer, offset),
                 Room::Another => {
-                    let usage =
-                        BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-                    let segment = self.gpu.buffer(lane.segment, usage, false);
-                    if let Err(e) = &segment {
-                        tracing::warn!("channel {}: {e}: it keeps less", lane.store.channel);
-                    }
-                    if !table.another(segment.ok()) {
+                    let segment = table.ahead().or_else(|| lane.new_segment(self.gpu));
+                    if !table.another(segment) {
                         return None;
                     }
                 }
