@@ -235,7 +235,7 @@ impl Parcel {
         let size = copy.len() as u64;
         let mut table = self.lane.store.lock();
         let place = Place::Heap(Arc::clone(&copy));
-        let entry = table.insert(packet.stream(), packet.facts(), (size, size), place);
+        let entry = table.insert(packet.stream(), packet.facts(), (size, size), place).clone();
         table.trim(self.lane.store.keep);
         if let Some(arrival) = &mut table.arrival {
             arrival.in_heap(&entry, &copy);

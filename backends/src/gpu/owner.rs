@@ -342,7 +342,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Gives packets their place in the store; `None`: it has no memory for them.
+    /// Gives packets their place in the store, and what was entered there if somebody wants to
+    /// know; `None`: it has no memory for them.
     fn place<'p>(
         &mut self,
         lane: &Lane,
@@ -350,6 +351,7 @@ impl Work<'_> {
         parcels: impl Iterator<Item = &'p mut Parcel>,
     ) -> Option<Vec<PacketEntry>> {
         let mut entries = Vec::new();
+        let is_told = table.arrival.is_some();
         let relaxed = Ordering::Relaxed;
         for packet in parcels.filter_map(Parcel::packet) {
             let (size, facts) = (packet.size() as u64, *packet.facts());
@@ -361,7 +363,10 @@ impl Work<'_> {
             } else {
                 (self.shared(lane, table, memory, (size, facts.end))?, 0)
             };
-            entries.push(table.insert(&stream, &facts, (size, own), place));
+            let entry = table.insert(&stream, &facts, (size, own), place);
+            if is_told {
+                entries.push(entry.clone());
+            }
             lane.counts.handed.fetch_add(1, relaxed);
         }
         lane.counts.submits.fetch_add(1, relaxed);

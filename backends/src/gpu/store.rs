@@ -297,7 +297,7 @@ impl Table {
         facts: &PacketFacts,
         (bytes, own): (u64, u64),
         place: Place,
-    ) -> PacketEntry {
+    ) -> &PacketEntry {
         let (lost, sequence) =
             self.last.insert(stream.id, (facts.lost, facts.sequence)).unwrap_or_default();
         let entry = PacketEntry {
@@ -318,8 +318,8 @@ impl Table {
         self.packets += 1;
         self.records += facts.records;
         self.bytes += bytes;
-        self.entries.push_back(entry.clone());
-        entry
+        self.entries.push_back(entry);
+        &self.entries[self.entries.len() - 1]
     }
 
     /// Forgets the oldest packets that are more than is kept, where each has memory of its own;
