@@ -3,14 +3,19 @@
 //! or are cancelled; then the books must balance to the last record, and what is in a trace
 //! must be whole, in order, and say what is missing.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rbpipe_backends::gpu::Gpu;
 use rbpipe_core::backend::{Backend, ChannelPlan, Context, Visit};
 use rbpipe_core::channel::{Channel, ChannelOptions, StreamReport, Streams};
+use rbpipe_core::decode::Classes;
 use rbpipe_core::drain::{Control, Notice};
 use rbpipe_core::frontend::{Geometry, Mode};
 use rbpipe_tests::faulty::{Fault, Faulty};
+use rbpipe_tests::have_gpu;
+use rbpipe_tests::kept::KeptCheck;
 use rbpipe_tests::records::{self, Found};
 use rbpipe_tests::terminal::Terminal;
 
@@ -26,8 +31,10 @@ struct Case {
     payload: usize,
     abort: u64,
     fault: Fault,
-    /// Which memory, for backends that have a choice.
-    memory: &'static str,
+    /// Which memory, for backends that have a choice: by its place in [`kinds_of_memory`].
+    memory: usize,
+    /// Which device, for backends that have a choice.
+    adapter: &'static str,
     /// The channel ends while its writers write (or wait for room, for ever).
     ends: bool,
 }
@@ -43,9 +50,18 @@ const PLAIN: Case = Case {
     payload: 24,
     abort: 0,
     fault: Fault::None,
-    memory: "heap",
+    memory: 0,
+    adapter: "noop",
     ends: false,
 };
+
+/// What `memory = "…"` can be.
+fn kinds_of_memory(backend: &str) -> [&'static str; 3] {
+    match backend {
+        "gpu" => ["staged", "direct", "heap"],
+        _ => ["heap", "huge", "memfd"],
+    }
+}
 
 /// Runs a case through every backend.
 struct Run(Case);
@@ -78,7 +94,10 @@ fn run<B: Backend>(case: Case) {
         table.insert("drain_timeout".into(), "60 s".into());
     }
     if table.contains_key("memory") {
-        table.insert("memory".into(), case.memory.into());
+        table.insert("memory".into(), kinds_of_memory(B::TYPE)[case.memory].into());
+    }
+    if table.contains_key("adapter") {
+        table.insert("adapter".into(), case.adapter.into());
     }
     let config: B::Config = table.try_into().expect("a sample can be read");
     let (classes, class) = records::classes();
@@ -92,6 +111,9 @@ fn run<B: Backend>(case: Case) {
     let mut backend = Faulty::<B>::open(config, &plan, &context).expect("it opens");
     backend.fault = case.fault;
     let takes = backend.takes(case.mode);
+    // What becomes of its packets is looked at as a trace is.
+    let gpu = (&backend.backend as &dyn Any).downcast_ref::<Gpu>();
+    let kept = gpu.map(|gpu| (Arc::clone(gpu.store()), gpu.device().cloned()));
     let options = ChannelOptions {
         plan,
         streams: case.streams,
@@ -132,6 +154,12 @@ fn run<B: Backend>(case: Case) {
     if takes && trace.exists() {
         let found = records::verify(&trace, &classes);
         check_trace(&case, &found, &t, B::TYPE);
+    }
+    if let Some((store, device)) = kept {
+        let mut check = KeptCheck::default();
+        check.read(&store, device.as_ref(), &Classes::new(classes.all()));
+        assert_eq!(check.overwritten, 0, "{case:?}: the store holds all");
+        check_trace(&case, &check.found(), &t, B::TYPE);
     }
 }
 
@@ -261,11 +289,36 @@ fn waiting_writers_are_let_go_at_the_end_and_their_losses_told() {
 /// Backends whose memory can be had in several ways keep their promises in each of them.
 #[test]
 fn every_kind_of_memory() {
-    for memory in ["heap", "huge", "memfd"] {
+    for memory in 0..3 {
         for mode in Mode::ALL {
             for (size, count, reader) in [(4096, 2, 1), (4096, 8, 4), (1 << 20, 4, 2)] {
                 run_all(Case { memory, mode, size, count, reader, ..PLAIN });
             }
+        }
+    }
+}
+
+/// The same on a Vulkan device, with outputs that misbehave, too: memory is exchanged while
+/// writers write, and fails to come back.
+#[test]
+fn every_kind_of_memory_of_a_vulkan_device() {
+    if !have_gpu("every_kind_of_memory_of_a_vulkan_device") {
+        return;
+    }
+    // A processor's: its memory can be had in all ways.
+    let plain = Case { adapter: "cpu", writers: 4, ..PLAIN };
+    for memory in 0..3 {
+        for mode in Mode::ALL {
+            for (size, count, reader) in [(4096, 2, 1), (4096, 8, 16), (256 << 10, 4, 2)] {
+                let case = Case { memory, mode, size, count, reader, ..plain };
+                run::<Gpu>(case);
+                run::<Gpu>(Case { payload: 700, abort: 3, ..case });
+                for fault in [Fault::Failing, Fault::Cancelled] {
+                    run::<Gpu>(Case { fault, ..case });
+                }
+            }
+            let ends = Case { memory, mode, records: u64::MAX, ends: true, ..plain };
+            run::<Gpu>(Case { streams: Streams::Single, ..ends });
         }
     }
 }

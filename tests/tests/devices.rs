@@ -30,7 +30,7 @@ fn a_line_for_each_and_the_same_as_json() {
         let advised = d["advice"].is_string() || ["usable", "found", "absent"].contains(&state);
         assert!(advised || d["kind"] == "kernel tracing", "{d}");
     }
-    for kind in ["kernel tracing", "serial", "gpu", "vulkan"] {
+    for kind in ["kernel tracing", "serial", "gpu", "vulkan", "adapter"] {
         assert!(list.iter().any(|d| d["kind"] == kind), "{kind}: {text}");
     }
     // Aligned: the state begins in one column.
@@ -110,4 +110,41 @@ fn check_with_devices_opens_them() {
     assert!(said.ends_with("fine: 1 source, 1 channel, all can be opened\n"), "{said}");
     assert!(!dir.path().join("free").exists(), "it is closed again");
     assert!(!dir.path().join("t/metadata").exists(), "no trace is begun");
+}
+
+/// An adapter is listed under the name that the backend takes, or what to do where there is none.
+#[test]
+fn adapters_are_listed_as_the_backend_takes_them() {
+    let list = |set: &dyn Fn(&mut Command)| {
+        let mut command = rbpipe();
+        set(&mut command);
+        let out = command.args(["devices", "--json"]).output().expect("it runs");
+        assert_eq!(out.status.code(), Some(0), "{out:?}");
+        let all: Vec<Value> = serde_json::from_slice(&out.stdout).expect("JSON");
+        all.into_iter().filter(|d| d["kind"] == "adapter").collect::<Vec<_>>()
+    };
+    let none = list(&|command| {
+        command.env("VK_DRIVER_FILES", "/nowhere/icd.json");
+        command.env("VK_ICD_FILENAMES", "/nowhere/icd.json");
+    });
+    assert_eq!((none.len(), &none[0]["state"]), (1, &"absent".into()), "{none:?}");
+    assert!(none[0]["advice"].as_str().expect("advice").contains("mesa-vulkan-drivers"));
+    if !rbpipe_tests::have_gpu("adapters_are_listed_as_the_backend_takes_them") {
+        return;
+    }
+    let found = list(&|_| {});
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("p.toml");
+    for adapter in &found {
+        assert_eq!(adapter["state"], "usable", "{adapter}");
+        let name = adapter["name"].as_str().expect("a name");
+        let toml = format!(
+            "source.g = {{type = \"generator\", events = 1, channel = \"c\"}}\n\
+             channel.c.backend = {{type = \"gpu\", adapter = {name:?}}}\n"
+        );
+        std::fs::write(&path, toml).expect("written");
+        let out = rbpipe().args(["check", "--devices", "--config"]).arg(&path).output();
+        let out = out.expect("it runs");
+        assert_eq!(out.status.code(), Some(0), "{out:?}");
+    }
 }

@@ -37,8 +37,10 @@ pub struct Gpu {
     pub kind: Kind,
     /// Whether a buffer may be both written by the processor and bound in a shader.
     pub(super) is_direct: bool,
-    /// The longest buffer that a shader can have, and the store has.
+    /// The longest buffer that a shader can have.
     pub(super) longest: u64,
+    /// The longest one that the store makes, for many packets.
+    pub(super) segment: u64,
     health: Arc<Health>,
 }
 
@@ -164,7 +166,9 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             told.lose(&who, &trouble(&error));
         }));
-        Ok(Self { device, queue, name, kind, is_direct, longest: longest.min(LONGEST), health })
+        // Where making one is writing all of it, twice, it is to be short.
+        let segment = longest.min(if kind == Kind::Noop { LONGEST / 32 } else { LONGEST });
+        Ok(Self { device, queue, name, kind, is_direct, longest, segment, health })
     }
 
     /// Whether nothing is to be expected from it any more.

@@ -68,7 +68,7 @@ impl Lane {
         (way, subbuf): (Way, u64),
         reader_subbufs: usize,
     ) -> Self {
-        let longest = device.as_ref().map_or(0, |d| d.gpu().longest);
+        let longest = device.as_ref().map_or(0, |d| d.gpu().segment);
         Self {
             segment: store.segment_size(subbuf, longest),
             store,
@@ -105,6 +105,25 @@ impl Lane {
             }
         }
         self.ordinary(stream)
+    }
+
+    /// Makes the segment that the store will want next, before it does.
+    pub(super) fn prepare(&self) {
+        let Some(gpu) = self.gpu().filter(|_| self.way != Way::Direct) else { return };
+        if self.store.lock().wants_ahead(self.store.keep, self.segment) {
+            let segment = self.new_segment(gpu);
+            self.store.lock().have_ahead(segment);
+        }
+    }
+
+    /// A segment; `None`: there is no memory for it, which is said.
+    pub(super) fn new_segment(&self, gpu: &Gpu) -> Option<Buffer> {
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
+        let made = gpu.buffer(self.segment, usage, false);
+        if let Err(e) = &made {
+            tracing::warn!("channel {}: {e}: its store keeps less", self.store.channel);
+        }
+        made.ok()
     }
 
     /// A fresh buffer, mapped for writing.
@@ -217,7 +236,7 @@ impl Parcel {
         let size = copy.len() as u64;
         let mut table = self.lane.store.lock();
         let place = Place::Heap(Arc::clone(&copy));
-        let entry = table.insert(packet.stream(), packet.facts(), (size, size), place);
+        let entry = table.insert(packet.stream(), packet.facts(), (size, size), place).clone();
         table.trim(self.lane.store.keep);
         if let Some(arrival) = &mut table.arrival {
             arrival.in_heap(&entry, &copy);

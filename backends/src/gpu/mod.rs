@@ -208,6 +208,7 @@ keep = \"512 MiB\"        # what the store keeps, or a time: \"30 s\" (of 1 GiB 
         self.lane.memory(stream)
     }
     fn output(&mut self) -> Result<GpuOutput, BackendError> {
+        self.lane.prepare();
         let begin = |Pictured { wish, classes, pipeline: (name, offset), bytes }: Pictured| {
             let (store, device) = (&self.lane.store, self.lane.gpu());
             Live::begin(wish, store, device, &classes, (&name, offset), bytes)

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rbpipe_core::memory::Memory;
 use rbpipe_core::stream::Nested;
-use wgpu::{BufferUsages, CommandEncoder, MapMode, PollType, SubmissionIndex};
+use wgpu::{CommandEncoder, MapMode, PollType, SubmissionIndex};
 
 use super::config::Way;
 use super::device::Gpu;
@@ -133,6 +133,7 @@ impl Owner {
                     let lanes = lanes_of(&parcels);
                     gpu.guard(|| self.submit(parcels, &lanes));
                     count(&lanes, began);
+                    lanes.iter().for_each(|lane| lane.prepare());
                     gpu.guard(|| self.poll(Duration::ZERO));
                 }
                 Next::Poll(time) => _ = gpu.guard(|| self.poll(time)),
@@ -341,7 +342,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Gives packets their place in the store; `None`: it has no memory for them.
+    /// Gives packets their place in the store, and what was entered there if somebody wants to
+    /// know; `None`: it has no memory for them.
     fn place<'p>(
         &mut self,
         lane: &Lane,
@@ -349,6 +351,7 @@ impl Work<'_> {
         parcels: impl Iterator<Item = &'p mut Parcel>,
     ) -> Option<Vec<PacketEntry>> {
         let mut entries = Vec::new();
+        let is_told = table.arrival.is_some();
         let relaxed = Ordering::Relaxed;
         for packet in parcels.filter_map(Parcel::packet) {
             let (size, facts) = (packet.size() as u64, *packet.facts());
@@ -360,7 +363,10 @@ impl Work<'_> {
             } else {
                 (self.shared(lane, table, memory, (size, facts.end))?, 0)
             };
-            entries.push(table.insert(&stream, &facts, (size, own), place));
+            let entry = table.insert(&stream, &facts, (size, own), place);
+            if is_told {
+                entries.push(entry.clone());
+            }
             lane.counts.handed.fetch_add(1, relaxed);
         }
         lane.counts.submits.fetch_add(1, relaxed);
@@ -379,13 +385,8 @@ impl Work<'_> {
             match table.room(lane.store.keep, size, lane.segment, end) {
                 Room::Here { buffer, offset } => break (buffer, offset),
                 Room::Another => {
-                    let usage =
-                        BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-                    let segment = self.gpu.buffer(lane.segment, usage, false);
-                    if let Err(e) = &segment {
-                        tracing::warn!("channel {}: {e}: it keeps less", lane.store.channel);
-                    }
-                    if !table.another(segment.ok()) {
+                    let segment = table.ahead().or_else(|| lane.new_segment(self.gpu));
+                    if !table.another(segment) {
                         return None;
                     }
                 }

@@ -80,6 +80,8 @@ pub struct Table {
     entries: VecDeque<PacketEntry>,
     /// The oldest segment first; the last one is being filled.
     segments: VecDeque<Segment>,
+    /// The next one, made before it is wanted.
+    ahead: Option<Buffer>,
     /// No more segments than this, once the device had no memory for another.
     most_segments: Option<usize>,
     /// Bytes that the entries take, and those of memory that is each one's own.
@@ -219,8 +221,7 @@ impl Table {
         if let Some(here) = self.fill(size, end) {
             return here;
         }
-        let most = usize::try_from(keep.bytes() / segment).unwrap_or(usize::MAX).max(2);
-        let most = self.most_segments.map_or(most, |m| m.min(most));
+        let most = self.most(keep, segment);
         let is_old = |s: &Segment| keep.time().is_some_and(|t| s.newest.saturating_add(t) < end);
         let begin_anew = self.segments.len() >= most
             || (self.segments.len() > 1 && self.segments.front().is_some_and(is_old));
@@ -234,6 +235,32 @@ impl Table {
         oldest = Segment { fill: 0, packets: 0, newest: 0, ..oldest };
         self.segments.push_back(oldest);
         self.fill(size, end).unwrap_or(Room::Another)
+    }
+
+    fn most(&self, keep: Keep, segment: u64) -> usize {
+        let most = usize::try_from(keep.bytes() / segment).unwrap_or(usize::MAX).max(2);
+        self.most_segments.map_or(most, |m| m.min(most))
+    }
+
+    /// Whether a further segment will be wanted soon.
+    pub(super) fn wants_ahead(&self, keep: Keep, segment: u64) -> bool {
+        let is_half_full = |s: &Segment| s.fill >= s.buffer.size() / 2;
+        self.ahead.is_none()
+            && self.segments.len() < self.most(keep, segment)
+            && self.segments.back().is_none_or(is_half_full)
+    }
+
+    /// It was made.
+    pub(super) fn have_ahead(&mut self, segment: Option<Buffer>) {
+        if segment.is_none() && !self.segments.is_empty() {
+            self.most_segments = Some(self.segments.len());
+        }
+        self.ahead = segment;
+    }
+
+    /// The segment that was made before it was wanted.
+    pub(super) fn ahead(&mut self) -> Option<Buffer> {
+        self.ahead.take()
     }
 
     fn fill(&mut self, size: u64, end: u64) -> Option<Room> {
@@ -270,7 +297,7 @@ impl Table {
         facts: &PacketFacts,
         (bytes, own): (u64, u64),
         place: Place,
-    ) -> PacketEntry {
+    ) -> &PacketEntry {
         let (lost, sequence) =
             self.last.insert(stream.id, (facts.lost, facts.sequence)).unwrap_or_default();
         let entry = PacketEntry {
@@ -291,8 +318,8 @@ impl Table {
         self.packets += 1;
         self.records += facts.records;
         self.bytes += bytes;
-        self.entries.push_back(entry.clone());
-        entry
+        self.entries.push_back(entry);
+        &self.entries[self.entries.len() - 1]
     }
 
     /// Forgets the oldest packets that are more than is kept, where each has memory of its own;
@@ -327,6 +354,7 @@ impl Table {
     /// The device is lost, and what was in its memory with it.
     pub(super) fn lose_device(&mut self) {
         self.segments.clear();
+        self.ahead = None;
         let is_lost = |e: &PacketEntry| matches!(e.place, Place::Gpu { .. });
         let lost = self.entries.iter().filter(|e| is_lost(e));
         let (mut packets, mut bytes, mut own) = (0, 0, 0);

@@ -1,8 +1,11 @@
-//! GPUs: render nodes, NVIDIA's own nodes, and the Vulkan drivers that are installed. What is
-//! found, no more: nothing is opened, and no driver is loaded.
+//! GPUs: render nodes, NVIDIA's own nodes, and the Vulkan drivers that are installed: what is
+//! found, without opening it; and the adapters that those drivers give, which are what
+//! `backend.gpu` takes: for that they are loaded.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use rbpipe_backends::gpu as backend;
 
 use super::access::{attribute, link_name, may_open};
 use super::{Device, State};
@@ -44,6 +47,26 @@ pub(super) fn look(root: &Path) -> Vec<Device> {
     }
     found.push(line);
     found
+}
+
+/// A line for each adapter, under the name that the backend takes.
+pub(super) fn adapters() -> Vec<Device> {
+    let none = |what: String, advice: &str| Device {
+        advice: Some(advice.into()),
+        ..device("adapter", "-".into(), what)
+    };
+    let found = match backend::adapters() {
+        Ok(found) if found.is_empty() => {
+            return vec![none("no driver has one".into(), backend::ADVICE)];
+        }
+        Ok(found) => found,
+        Err(e) => return vec![none(e.to_string(), backend::ADVICE)],
+    };
+    let line = |a: backend::AdapterLine| Device {
+        state: State::Usable,
+        ..device("adapter", a.name, format!("{}, {}, {}", a.kind, a.driver, a.limits))
+    };
+    found.into_iter().map(line).collect()
 }
 
 fn device(kind: &'static str, name: String, what: String) -> Device {

@@ -23,7 +23,7 @@ pub struct DevicesArgs {
 /// Something that was found, or is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Device {
-    /// "kernel tracing", "serial", "gpu", "vulkan".
+    /// "kernel tracing", "serial", "gpu", "vulkan", "adapter".
     pub kind: &'static str,
     /// Its name, or path.
     pub name: String,
@@ -72,6 +72,7 @@ pub fn run(args: &DevicesArgs, out: &mut impl Write) -> anyhow::Result<()> {
     let mut all = vec![kernel::look()];
     all.extend(serial::look(root));
     all.extend(gpu::look(root));
+    all.extend(gpu::adapters());
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &all)?;
         writeln!(out)?;

@@ -1,0 +1,147 @@
+//! Goal: whoever runs a pipeline into a GPU is told in one sentence what is wrong with the
+//! configuration or with the machine, and its report is exact, with and without a GPU. Method:
+//! the program; a machine without a Vulkan driver is one whose drivers are hidden by the loader's
+//! own variable.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rbpipe_tests::have_gpu;
+use rbpipe_tests::program::rbpipe;
+use serde_json::Value;
+
+/// A pipeline: the generator into the backend with these keys.
+fn pipeline(dir: &Path, keys: &str) -> String {
+    let path = dir.join("p.toml");
+    let text = format!(
+        "[pipeline]\ncontrol = false\n[source.g]\ntype = \"generator\"\nrate = \"max\"\nevents = 200000\nwriters = 2\n\
+         channel = \"c\"\n[channel.c]\nmode = \"block\"\nblock_timeout = \"20 s\"\nsubbuf_size = \"64 KiB\"\n\
+         [channel.c.backend]\ntype = \"gpu\"\n{keys}\n"
+    );
+    std::fs::write(&path, text).expect("written");
+    path.display().to_string()
+}
+
+fn run(dir: &Path, keys: &str, set: impl FnOnce(&mut Command)) -> (Output, String, Value) {
+    let config = pipeline(dir, keys);
+    let report = dir.join("r.json");
+    let mut command = rbpipe();
+    command.args(["--config", &config, "--report"]).arg(&report);
+    command.env_remove("XDG_RUNTIME_DIR");
+    set(&mut command);
+    let out = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    let text = std::fs::read_to_string(report).unwrap_or("null".into());
+    (out, said, serde_json::from_str(&text).expect("JSON"))
+}
+
+/// The loader finds no driver.
+fn without_drivers(command: &mut Command) {
+    command
+        .env("VK_DRIVER_FILES", "/nowhere/icd.json")
+        .env("VK_ICD_FILENAMES", "/nowhere/icd.json");
+}
+
+fn exact(report: &Value, said: &str) {
+    let c = &report["channels"]["c"];
+    for key in ["offered", "recorded"] {
+        assert_eq!(c[key], 200_000, "{key}: {c} {said}");
+    }
+    assert_eq!((&c["output"]["records"], &c["output"]["failed"]), (&200_000.into(), &0.into()));
+    assert_eq!(c["gpu"]["records"], 200_000, "{c}");
+    assert_eq!(c["gpu"]["kept_bytes"].as_f64(), c["output"]["bytes"].as_f64(), "{c}");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_meant_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (keys, sentence) in [
+        (
+            "adapter = \" \"",
+            "is empty: write \"auto\", a kind (\"discrete\", \"integrated\", \"cpu\"), or a name \
+             that `rbpipe devices` lists",
+        ),
+        (
+            "keep = \"128 KiB\"",
+            "128 KiB is too small: the store has at least 4 sub-buffers, 256 KiB here",
+        ),
+        ("keep = \"20 ms\"", "is too short: \"100 ms\" or more, or a size"),
+        ("keep = \"much\"", "a size such as \"512 MiB\", or a time such as \"30 s\""),
+        ("keep = -1", "cannot be negative"),
+        ("memory = \"huge\"", "unknown variant `huge`"),
+        ("keeps = 1", "keeps"),
+    ] {
+        let config = pipeline(dir.path(), keys);
+        let out = rbpipe().args(["check", "--config", &config]).output().expect("it runs");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(2), "{keys}: {said}");
+        assert!(said.contains(sentence), "{keys}: {said}");
+        assert_eq!(said.matches("error").count(), 1, "{keys}: {said}");
+    }
+}
+
+#[test]
+fn without_a_gpu_ordinary_memory_is_used_and_said() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (out, said, report) = run(dir.path(), "", without_drivers);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    let warnings: Vec<_> = said.lines().filter(|l| l.contains("WARN")).collect();
+    assert_eq!(warnings.len(), 1, "{said}");
+    let sentence = "no GPU adapter: records are kept in ordinary memory instead; install your \
+                    GPU's Vulkan driver, or Debian's mesa-vulkan-drivers for one in software";
+    assert!(warnings[0].ends_with(sentence), "{said}");
+    assert!(said.contains("no GPU: ordinary memory: all "), "{said}");
+    exact(&report, &said);
+}
+
+#[test]
+fn an_adapter_that_is_asked_for_must_be_there() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (out, said, _) = run(dir.path(), "adapter = \"discrete\"", without_drivers);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    let sentence = "no GPU adapter of the kind \"discrete\": no Vulkan driver finds any: install";
+    assert!(said.contains(sentence), "{said}");
+    let (out, said, _) = run(dir.path(), "adapter = \"Voodoo 3\"", |_| {});
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("no GPU adapter with \"Voodoo 3\" in its name: "), "{said}");
+}
+
+#[test]
+fn a_gpu_in_software_is_used_and_exact() {
+    if !have_gpu("a_gpu_in_software_is_used_and_exact") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    for memory in ["auto", "staged", "direct", "heap"] {
+        for keys in ["adapter = \"cpu\"", "adapter = \"LLVMpipe\"\nkeep = \"30 s\""] {
+            let keys = format!("memory = \"{memory}\"\n{keys}");
+            let (out, said, report) = run(dir.path(), &keys, |_| {});
+            assert_eq!(out.status.code(), Some(0), "{said}");
+            exact(&report, &said);
+            let way = if memory == "auto" { "staged" } else { memory };
+            assert!(said.contains("llvmpipe") && said.contains(&format!(", {way}: all")), "{said}");
+            // A driver's own words about a display that it does not need.
+            assert!(!said.contains("XDG_RUNTIME_DIR"), "{said}");
+        }
+    }
+}
+
+/// Two channels, one device: each has its store.
+#[test]
+fn channels_share_a_device() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (out, said, report) = run(dir.path(), "adapter = \"noop\"", |command| {
+        command.args([
+            "--set",
+            "source.g.channel=[\"c\", \"d\"]",
+            "--set",
+            "channel.d={mode = \"block\", block_timeout = \"20 s\", backend = {type = \"gpu\", adapter = \"noop\", \
+             memory = \"direct\"}}",
+        ]);
+    });
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    exact(&report, &said);
+    let (c, d) = (&report["channels"]["c"]["gpu"], &report["channels"]["d"]["gpu"]);
+    assert_eq!((&c["records"], &d["records"]), (&200_000.into(), &200_000.into()));
+    assert_eq!((c["copied_bytes"] == 0, d["copied_bytes"] == 0), (false, true), "{c} {d}");
+}
