@@ -31,8 +31,8 @@ pub fn draw(picture: &Picture, size: (u32, u32), theme: Theme) -> Result<Image, 
     }
     axis(&mut image, picture, &frame, theme);
     picture.lost.iter().for_each(|gap| hatch(&mut image, picture, &frame, gap, theme));
-    names(&mut image, picture, &frame, theme);
     picture.arrows.iter().for_each(|a| arrow(&mut image, picture, &frame, a, theme));
+    names(&mut image, picture, &frame, theme);
     Ok(image)
 }
 
@@ -79,7 +79,12 @@ fn head(image: &mut Image, picture: &Picture, frame: &Frame, theme: Theme) {
         let place = Rect { x: *x, y: y + font.line() / 8, w: size + font.line() / 4, h: size };
         match key.ink {
             Ink::Lost => stripes(image, place, theme),
-            ink => image.fill(place, theme.ink(ink)),
+            ink => {
+                // The lanes' own colour is hardly seen on the page.
+                image.fill(place, theme.grid());
+                let inner = Rect { x: place.x + 1, y: place.y + 1, w: place.w - 2, h: place.h - 2 };
+                image.fill(inner, theme.ink(ink));
+            }
         }
         let at = (x + font.line() + font.advance() / 2, *y);
         font.write(image, at, &key.name, theme.text());
@@ -136,7 +141,11 @@ fn names(image: &mut Image, picture: &Picture, frame: &Frame, theme: Theme) {
         let end = font.bold(image, (pad, *y), &group.name, theme.text());
         let room = image.width().saturating_sub(end + 3 * pad);
         if font.width(&group.note) <= room {
-            font.write(image, (end + 2 * pad, *y), &group.note, theme.dim());
+            let x = end + 2 * pad;
+            let place = Rect { x, y: *y, w: font.width(&group.note), h: font.line() };
+            // Lines of the axis, and arrows, go behind it.
+            image.fill(place, theme.page());
+            font.write(image, (x, *y), &group.note, theme.dim());
         }
     }
     let mut free = 0;
@@ -247,7 +256,7 @@ fn arrow(image: &mut Image, picture: &Picture, frame: &Frame, arrow: &Arrow, the
     let end = if down { to + to_h / 4 } else { to + to_h - to_h / 4 };
     let (top, bottom) = (start.min(end), start.max(end));
     let colour = theme.text();
-    image.shade(Rect { x, y: top, w: 1, h: bottom - top }, colour, 200);
+    image.shade(Rect { x, y: top, w: 1, h: bottom - top }, colour, 130);
     let size = (to_h / 4).clamp(2, 5);
     for n in 0..size {
         let y = if down { end.saturating_sub(n) } else { end + n };

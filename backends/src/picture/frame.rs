@@ -28,12 +28,14 @@ impl std::fmt::Display for SizeError {
 }
 
 /// What a picture of a size has room for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Columns of pixels: so many values every lane has.
     pub columns: u32,
-    /// So many lanes, the first ones, have room.
-    pub lanes: usize,
+    /// Where the first one is.
+    pub left: u32,
+    /// The upper edge and the height of each lane that has room: the first ones have.
+    pub lanes: Vec<(u32, u32)>,
 }
 
 /// Says what a picture of this size has room for. Contents are not looked at: lanes may be empty
@@ -43,7 +45,7 @@ pub struct Plan {
 /// The size is none.
 pub fn plan(picture: &Picture, size: (u32, u32)) -> Result<Plan, SizeError> {
     let frame = Frame::new(picture, size)?;
-    Ok(Plan { columns: frame.plot.w, lanes: frame.lanes.len() })
+    Ok(Plan { columns: frame.plot.w, left: frame.plot.x, lanes: frame.lanes })
 }
 
 /// Where everything is.

@@ -35,7 +35,9 @@ pub fn draw(image: &mut Image, r: Rect, content: &Content, font: Option<Font>, t
             for (x, value) in (r.x..r.x + r.w).zip(values) {
                 let Some(value) = value else { continue };
                 image.bar(x, (height(value.max), height(value.min) + 256), colour, 110);
-                image.bar(x, (height(value.mean), height(value.mean) + 256), colour, 255);
+                // A line is whole pixels: within two of them it would be pale.
+                let mean = height(value.mean) / 256 * 256;
+                image.bar(x, (mean, mean + 256), colour, 255);
             }
         }
     }
@@ -48,7 +50,8 @@ fn density(image: &mut Image, r: Rect, counts: &[u32], ink: Ink, theme: Theme) {
     let colour = theme.ink(ink);
     let bottom = u64::from(r.y + r.h) * 256;
     for (x, count) in (r.x..r.x + r.w).zip(counts).filter(|(_, c)| **c > 0) {
-        let height = (u64::from(*count) * u64::from(r.h) * 256 / most).max(256);
+        let least = if r.h >= 8 { 256 } else { 64 };
+        let height = (u64::from(*count) * u64::from(r.h) * 256 / most).max(least);
         // The square root: what is a hundredth of the peak is not a hundredth as bright.
         let bright = (f64::from(*count) / most as f64).sqrt();
         image.bar(x, (bottom - height, bottom), colour, (140.0 + 115.0 * bright) as u8);
@@ -80,8 +83,8 @@ fn boxes(
         image.fill(place, colour);
         // What is the same colour, and is not the same, has a line between.
         if at > 0 && at + length < cells.len() && is_thing(ink(state)) && length > 2 {
-            let before = cells[at - 1].known().next_back_state();
-            if before != Some(state) {
+            let before = cells[at - 1].known().last();
+            if before.is_some_and(|s| s.state != state && is_thing(ink(s.state))) {
                 image.shade(Rect { w: 1, ..place }, theme.page(), 130);
             }
         }
@@ -89,15 +92,6 @@ fn boxes(
             name(image, place, &states[usize::from(state)].name, colour, font, theme);
         }
         at += length;
-    }
-}
-
-trait Last {
-    fn next_back_state(self) -> Option<u16>;
-}
-impl<I: Iterator<Item = Share>> Last for I {
-    fn next_back_state(self) -> Option<u16> {
-        self.last().map(|s| s.state)
     }
 }
 
@@ -129,15 +123,21 @@ fn column(
     if known == 0 {
         return;
     }
-    let side = |at: Option<usize>| at.and_then(|i| cells.get(i)).and_then(Cell::pure);
+    // State 0 is what is not known.
+    let state = |c: &Cell| if c.known().next().is_none() { Some(0) } else { c.pure() };
+    let side = |at: Option<usize>| at.and_then(|i| cells.get(i)).and_then(state);
     let (left, right) = (side(at.checked_sub(1)), side(Some(at + 1)));
-    let only = |a: u16, b: u16| cell.known().all(|s| s.state == a || s.state == b);
+    let whole = known >= u32::from(Cell::WHOLE / 50 * 49);
+    let only = |a: u16, b: u16| {
+        cell.known().all(|s| s.state == a || s.state == b) && (whole || a == 0 || b == 0)
+    };
     // The edge of a box lies in this column: a part of each colour.
     if let (Some(a), Some(b)) = (left, right)
         && a != b
         && only(a, b)
     {
-        let part = cell.known().find(|s| s.state == b).map_or(0, |s| s.part >> 8);
+        let part = |state: u16| cell.known().find(|s| s.state == state).map_or(0, |s| s.part >> 8);
+        let part = if b == 0 { 255 - part(a) } else { part(b) };
         image.fill(r, theme.ink(ink(a)).mix(theme.ink(ink(b)), part as u8));
         return;
     }
@@ -148,7 +148,8 @@ fn column(
     for Share { state, part } in cell.known().filter(|s| is_thing(ink(s.state))) {
         let height = u64::from(part) * u64::from(r.h) * 256 / u64::from(Cell::WHOLE);
         // What happened is seen, however short it was.
-        let upper = bottom.saturating_sub(height.max(256)).max(top);
+        let least = if r.h >= 8 { 256 } else { 0 };
+        let upper = bottom.saturating_sub(height.max(least)).max(top);
         image.bar(r.x, (upper, bottom), theme.ink(ink(state)), 255);
         bottom = upper;
     }

@@ -14,6 +14,9 @@ mod image;
 mod lane;
 mod text;
 
+#[cfg(test)]
+mod tests;
+
 pub use axis::{moment, number, span};
 pub use colour::{Ink, Rgb, Theme};
 pub use draw::draw;

@@ -88,7 +88,7 @@ impl StateLane {
 
     /// It turns out that it is in this state since `from`: what it was thought to be is not so.
     pub fn correct(&mut self, from: u64, state: u16) {
-        self.since = self.since.max(from);
+        self.since = self.since.max(from).min(self.window.to);
         self.state = state;
     }
 

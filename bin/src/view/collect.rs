@@ -166,7 +166,13 @@ impl Collect {
         if cpu.lane.state == UNKNOWN {
             cpu.lane.correct(cpu.known, before);
         } else if cpu.current != Some(prev) {
+            // Somebody else came in between, untold: when, nobody knows.
             cpu.lane.correct(time, UNKNOWN);
+            let running = RUNNING.saturating_add(cpu.place);
+            let thought = cpu.current.and_then(|pid| self.tasks.get_mut(&pid));
+            if let Some(lane) = thought.filter(|l| l.state == running) {
+                lane.correct(time, UNKNOWN);
+            }
         }
         cpu.lane.change(time, after);
         cpu.current = Some(next);

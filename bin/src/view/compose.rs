@@ -88,7 +88,7 @@ pub fn draft(
             },
         };
         draft.lanes(survey, to - from, cpu_height, values);
-        if plan(&draft.picture).lanes == draft.of.len() {
+        if plan(&draft.picture).lanes.len() == draft.of.len() {
             return draft;
         }
         if most_tasks > 4 && most_tasks >= 2 * most_names {
@@ -152,7 +152,8 @@ fn facts(survey: &Survey) -> Vec<String> {
         out.push(missing(events, packets));
     }
     if !survey.cpus.is_empty() {
-        out.push(format!("{} CPUs", survey.cpus.len()));
+        let cpus = survey.cpus.len();
+        out.push(format!("{cpus} CPU{}", if cpus == 1 { "" } else { "s" }));
     }
     if !survey.tasks.is_empty() {
         out.push(format!("{} threads", number(survey.tasks.len() as u64)));

@@ -9,6 +9,7 @@ mod bins;
 mod collect;
 mod compose;
 mod fields;
+mod live;
 mod survey;
 mod terminal;
 
@@ -19,10 +20,12 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use rbpipe_backends::picture::{self, Picture, Plan, Theme};
+use rbpipe_backends::units::Time;
 
 use crate::config::problem::suggest;
 use crate::read::merge::merge;
 use crate::read::moment::Moment;
+use crate::read::stream::Wanted;
 use crate::read::{Filter, ReadArgs, Selection, Trace, parse_filter, wanted};
 use crate::status::say;
 use collect::Collect;
@@ -33,8 +36,15 @@ use survey::Survey;
 #[derive(Debug, Args)]
 pub struct ViewArgs {
     /// Trace directories: several (the pieces of a rotated trace) are merged by time
-    #[arg(required = true, value_name = "TRACE")]
+    #[arg(required_unless_present = "config", value_name = "TRACE")]
     pub paths: Vec<PathBuf>,
+    /// Show what the pipeline of this configuration records, again and again until it ends: the
+    /// newest of the trace that it writes. With --png the file is replaced each time
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["paths", "from", "to"])]
+    pub config: Option<PathBuf>,
+    /// With --config: how much of the newest
+    #[arg(long, value_name = "TIME", default_value = "10 s", requires = "config")]
+    pub last: Time,
     /// Draw it into this file; without, into the terminal
     #[arg(long, value_name = "FILE.png")]
     pub png: Option<PathBuf>,
@@ -102,9 +112,7 @@ impl Sink<'_> {
     fn plan(&self, picture: &Picture) -> Plan {
         match self {
             // Sizes are checked when they are read.
-            Self::Png(_, size) => {
-                picture::plan(picture, *size).unwrap_or(Plan { columns: 1, lanes: 0 })
-            }
+            Self::Png(_, size) => picture::plan(picture, *size).unwrap_or_default(),
             Self::Terminal(t) => t.plan(picture),
         }
     }
@@ -115,11 +123,33 @@ impl Sink<'_> {
 /// # Errors
 /// There is no trace, nothing in it, or the picture cannot be written.
 pub fn run(args: &ViewArgs, out: &mut impl Write) -> anyhow::Result<()> {
+    match &args.config {
+        None => show(args, &What::all(args), out, ""),
+        Some(config) => live::run(args, config, out),
+    }
+}
+
+/// What is read.
+struct What {
+    paths: Vec<PathBuf>,
+    from: Option<Moment>,
+    /// It is being written: a packet that is not whole yet is no damage.
+    grows: bool,
+}
+
+impl What {
+    fn all(args: &ViewArgs) -> Self {
+        Self { paths: args.paths.clone(), from: args.from, grows: false }
+    }
+}
+
+/// Shows it; `before` goes before what is printed.
+fn show(args: &ViewArgs, what: &What, out: &mut impl Write, before: &str) -> anyhow::Result<()> {
     let sink = match &args.png {
         Some(path) => Sink::Png(path, args.size),
         None => Sink::Terminal(terminal::Terminal::of_stdout()),
     };
-    let picture = look(args, &sink)?;
+    let picture = look(args, what, &sink)?;
     let theme = match args.theme {
         Ground::Dark => Theme::Dark,
         Ground::Light => Theme::Light,
@@ -130,13 +160,17 @@ pub fn run(args: &ViewArgs, out: &mut impl Write) -> anyhow::Result<()> {
             let shown = path.display();
             image.write_png(path).with_context(|| format!("{shown}: cannot be written"))?;
             // On a terminal somebody waits for a word.
-            if io::stderr().is_terminal() {
+            if io::stderr().is_terminal() && !what.grows {
                 let lanes = crate::status::count(picture.lanes.len() as u64, "lane");
                 say!("rbpipe view: {shown}: {}x{}, {lanes}", size.0, size.1);
             }
         }
         Sink::Terminal(t) => {
-            out.write_all(t.text(&picture, theme).as_bytes())?;
+            let text = t.text(&picture, theme);
+            // What stood in these lines is taken away.
+            let text = if before.is_empty() { text } else { text.replace('\n', "\x1b[K\n") };
+            let after = if before.is_empty() { "" } else { "\x1b[J" };
+            out.write_all(format!("{before}{text}{after}").as_bytes())?;
             out.flush()?;
         }
     }
@@ -144,15 +178,15 @@ pub fn run(args: &ViewArgs, out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 /// Reads what is to be seen.
-fn look(args: &ViewArgs, sink: &Sink<'_>) -> anyhow::Result<Picture> {
-    let traces = args.paths.iter().map(|p| Trace::open(p)).collect::<anyhow::Result<Vec<_>>>()?;
+fn look(args: &ViewArgs, what: &What, sink: &Sink<'_>) -> anyhow::Result<Picture> {
+    let traces = what.paths.iter().map(|p| Trace::open(p)).collect::<anyhow::Result<Vec<_>>>()?;
     let range = ReadArgs {
-        paths: args.paths.clone(),
+        paths: what.paths.clone(),
         format: None,
         count: false,
         events: args.events.clone(),
         filter: args.filter.clone(),
-        from: args.from,
+        from: what.from,
         to: args.to,
         streams: args.streams.clone(),
         cpus: args.cpus.clone(),
@@ -164,22 +198,25 @@ fn look(args: &ViewArgs, sink: &Sink<'_>) -> anyhow::Result<Picture> {
         streams.map(|s| Ok(s?.extent())).collect()
     })?);
     ensure!(wanted.from < wanted.to, "--from is not before --to: there is no time to draw");
-    let mut select = Selection::new(&args.events, args.filter.clone(), Arc::clone(&wanted));
+    // Not by time: what else is in a packet tells who ran when the time began, and when it ended.
+    let origins = Wanted { from: 0, to: u64::MAX, ..Wanted::clone(&wanted) };
+    let mut select = Selection::new(&args.events, args.filter.clone(), Arc::new(origins));
     let described: Vec<_> = traces.iter().map(|t| Arc::clone(&t.metadata)).collect();
     select.in_vain(&described).iter().for_each(|words| say!("rbpipe view: {words}"));
     let classes = Selection::default().classes(&described);
     for (event, field) in &args.values {
         check_value(&classes, event, field)?;
     }
-    let mut survey = Survey::of(&traces, &wanted, &mut select, args.values.clone())?;
+    let mut survey = Survey::of(&traces, &wanted, &mut select, args.values.clone(), what.grows)?;
     let Some((first, last)) = survey.extent else {
-        let which = if select.is_everything() { "" } else { " that is selected" };
-        let paths: Vec<_> = args.paths.iter().map(|p| p.display().to_string()).collect();
+        let all = select.is_everything() && what.from.is_none() && args.to.is_none();
+        let which = if all { "" } else { " that is selected" };
+        let paths: Vec<_> = what.paths.iter().map(|p| p.display().to_string()).collect();
         bail!("{}: has no event{which}: there is nothing to draw", paths.join(", "));
     };
-    let from = if args.from.is_some() { wanted.from } else { first };
+    let from = if what.from.is_some() { wanted.from } else { first };
     let to = if args.to.is_some() { wanted.to } else { last.saturating_add(1) };
-    let title = args.paths.iter().map(|p| name(p)).collect::<Vec<_>>().join(", ");
+    let title = what.paths.iter().map(|p| name(p)).collect::<Vec<_>>().join(", ");
     let plan = |p: &Picture| sink.plan(p);
     let mut draft = compose::draft(&survey, (from, to.max(from + 1)), title, &args.values, &plan);
     let window = bins::window(from, to, sink.plan(&draft.picture).columns);
@@ -189,11 +226,13 @@ fn look(args: &ViewArgs, sink: &Sink<'_>) -> anyhow::Result<Picture> {
     let streams = traces.iter().flat_map(Trace::streams).map(|s| {
         let mut s = s?;
         s.want(&wanted);
+        s.set_growing(what.grows);
         Ok(s)
     });
     let mut streams = streams.collect::<anyhow::Result<Vec<_>>>()?;
     merge(&mut streams, &mut io::sink(), &mut collect, &mut select, &mut 0)?;
-    Ok(draft.fill(&survey, collect, window.to.min(last.saturating_add(1))))
+    let end = window.to.min(survey.end.saturating_add(1));
+    Ok(draft.fill(&survey, collect, end))
 }
 
 /// What a trace is called in a picture.

@@ -23,8 +23,10 @@ pub struct Survey {
     pub counts: Vec<u64>,
     /// All events.
     pub events: u64,
-    /// The first and the last event's time.
+    /// The first and the last event's time; of those in the time that is drawn.
     pub extent: Option<(u64, u64)>,
+    /// The last event's time, of all that were seen.
+    pub end: u64,
     /// Streams by their ids, and how many events each has.
     pub streams: BTreeMap<u64, (Origin, u64)>,
     /// CPUs whose scheduler is told, and how long each was seen to work.
@@ -71,15 +73,24 @@ impl Survey {
         wanted: &Arc<Wanted>,
         select: &mut Selection,
         values: Vec<(String, String)>,
+        grows: bool,
     ) -> anyhow::Result<Self> {
         let mut this = Self { known: Known::new(values), ..Self::default() };
         for stream in traces.iter().flat_map(Trace::streams) {
             let mut stream = stream?;
             stream.want(wanted);
+            stream.set_growing(grows);
             this.stream(&mut stream, wanted, select);
             if let Some(damage) = stream.new_damage() {
                 say!("rbpipe view: {}: {damage}", stream.path.display());
             }
+        }
+        // Those that did nothing are CPUs, too.
+        if !this.cpus.is_empty() {
+            let others: Vec<_> = this.streams.values().filter_map(|(o, _)| o.cpu()).collect();
+            others.into_iter().for_each(|cpu| {
+                this.cpus.entry(cpu).or_default();
+            });
         }
         this.names = this.known.names.clone();
         this.lost.sort_by_key(|m| (m.from, m.origin.stream));
@@ -87,8 +98,9 @@ impl Survey {
     }
 
     fn stream(&mut self, s: &mut StreamReader, wanted: &Wanted, select: &mut Selection) {
-        let begin = wanted.from;
-        let (mut end, mut last) = (None, None);
+        let mut end = None;
+        // Since when it is known who runs, and who.
+        let mut last = (wanted.from, None);
         while s.next_packet() {
             let Some(header) = s.header().copied() else { continue };
             let at = |t: u64| t.saturating_add(s.clock_offset());
@@ -98,7 +110,7 @@ impl Survey {
                 let since = end.map_or(to, |e: u64| e.min(to));
                 let (events, packets) = (lost.events, lost.packets);
                 self.lost.push(Missing { origin: from, from: since, to, events, packets });
-                last = Some(to);
+                last = (to.max(wanted.from), None);
             }
             end = Some(at(header.end));
             self.streams.entry(from.stream).or_insert((from, 0));
@@ -107,43 +119,53 @@ impl Survey {
                     && select.wants(s, &record)
                     && let Some(event) = s.event(&record)
                 {
-                    self.event(&event, begin, &mut last);
+                    self.event(&event, wanted, &mut last);
                 }
             }
         }
     }
 
     #[inline]
-    fn event(&mut self, event: &Event<'_>, begin: u64, last: &mut Option<u64>) {
+    fn event(&mut self, event: &Event<'_>, wanted: &Wanted, last: &mut (u64, Option<i64>)) {
         let place = self.known.place(event.class);
         let met = &self.known.list[place];
+        let t = event.time;
+        self.end = self.end.max(t);
         if self.counts.len() <= met.name {
             self.counts.resize(met.name + 1, 0);
         }
-        self.counts[met.name] += 1;
-        self.events += 1;
-        let t = event.time;
-        self.extent = Some(self.extent.map_or((t, t), |(a, b)| (a.min(t), b.max(t))));
-        if let Some((_, n)) = self.streams.get_mut(&event.from.stream) {
-            *n += 1;
+        if wanted.has(t) {
+            self.counts[met.name] += 1;
+            self.events += 1;
+            self.extent = Some(self.extent.map_or((t, t), |(a, b)| (a.min(t), b.max(t))));
+            if let Some((_, n)) = self.streams.get_mut(&event.from.stream) {
+                *n += 1;
+            }
         }
         let (class, payload) = (event.class, event.payload);
         match (&met.role, event.from.cpu()) {
             (Role::Switch { prev, prev_comm, next, next_comm, .. }, Some(cpu)) => {
-                let since = last.replace(t).unwrap_or(if begin > 0 { begin } else { t });
-                let ran = t.saturating_sub(since);
+                let (before, after) = (prev.number(class, payload), next.number(class, payload));
+                let until = t.clamp(wanted.from, wanted.to);
+                // A trace that is drawn from its beginning begins with its first event.
+                let since = if last.0 == 0 { until } else { last.0 };
+                let told = last.1.is_none() || last.1 == before;
+                let ran = if told { until.saturating_sub(since) } else { 0 };
+                *last = (until, after);
                 let work = self.cpus.entry(cpu).or_default();
-                if let Some(pid) = prev.number(class, payload).filter(|p| *p != 0) {
+                // Who only ran at another time has no lane.
+                let inside = ran > 0 || wanted.has(t);
+                if let Some(pid) = before.filter(|p| *p != 0 && inside) {
                     *work += ran;
                     task(&mut self.tasks, pid, prev_comm.text(class, payload)).ran += ran;
                 }
-                if let Some(pid) = next.number(class, payload).filter(|p| *p != 0) {
+                if let Some(pid) = after.filter(|p| *p != 0 && t <= wanted.to) {
                     task(&mut self.tasks, pid, next_comm.text(class, payload));
                 }
             }
             (Role::Wake { pid, comm, early }, Some(_)) => {
                 self.early |= early;
-                if let Some(pid) = pid.number(class, payload).filter(|p| *p != 0) {
+                if let Some(pid) = pid.number(class, payload).filter(|p| *p != 0 && wanted.has(t)) {
                     task(&mut self.tasks, pid, comm.text(class, payload));
                 }
             }

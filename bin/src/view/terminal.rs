@@ -71,16 +71,18 @@ impl Terminal {
     /// What it has room for: a line for each lane and each heading, four for the rest.
     pub fn plan(&self, picture: &Picture) -> Plan {
         let room = self.rows.saturating_sub(5);
-        let (mut used, mut lanes, mut group) = (0, 0, None);
+        let (mut used, mut lanes, mut group) = (0, Vec::new(), None);
         for lane in &picture.lanes {
             let heading = usize::from(group.replace(lane.group) != Some(lane.group));
-            used += heading + lines(lane, self.colours);
-            if used > room {
+            let height = lines(lane, self.colours);
+            if used + heading + height > room {
                 break;
             }
-            lanes += 1;
+            lanes.push(((used + heading) as u32, height as u32));
+            used += heading + height;
         }
-        Plan { columns: (self.columns - self.margin(picture) - 2) as u32, lanes }
+        let margin = self.margin(picture);
+        Plan { columns: (self.columns - margin - 2) as u32, left: margin as u32 + 1, lanes }
     }
 
     /// The picture as text.
@@ -94,7 +96,7 @@ impl Terminal {
         self.line(&mut out, &picture.facts.join(" · "));
         self.axis(&mut out, margin, plan.columns as usize, whole);
         let mut group = None;
-        for (place, lane) in picture.lanes.iter().enumerate().take(plan.lanes) {
+        for (place, lane) in picture.lanes.iter().enumerate().take(plan.lanes.len()) {
             if group.replace(lane.group) != Some(lane.group)
                 && let Some(group) = picture.groups.get(lane.group)
             {
@@ -104,8 +106,9 @@ impl Terminal {
             }
             self.lane(&mut out, picture, place, margin, plan.columns, theme);
         }
-        if plan.lanes < picture.lanes.len() {
-            let more = number((picture.lanes.len() - plan.lanes) as u64);
+        let shown = plan.lanes.len();
+        if shown < picture.lanes.len() {
+            let more = number((picture.lanes.len() - shown) as u64);
             self.line(&mut out, &format!("{more} more lanes have no room"));
         }
         out
