@@ -67,9 +67,9 @@ fn change(old: &Spread, new: &Spread) -> Option<f64> {
 }
 
 fn cost(old: &Row, new: &Row) -> Option<String> {
-    let (old, new) = (old.ns?, new.ns?);
-    let by = change(&old, &new)?;
-    let (was, is) = (whole(&old, 1.0), whole(&new, 1.0));
+    let (was, is) = (old.ns?, new.ns?);
+    let by = change(&was, &is)?;
+    let (was, is) = (whole(&was, 1.0, old.runs), whole(&is, 1.0, new.runs));
     let word = if by > 0.0 { "more" } else { "less" };
     Some(format!("a record costs {:.0} % {word}: {was} -> {is} ns", by.abs() * 100.0))
 }

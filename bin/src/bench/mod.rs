@@ -20,12 +20,13 @@ mod run;
 mod scale;
 mod session;
 mod subject;
+mod svg;
 mod table;
 mod words;
 mod writer;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -85,7 +86,7 @@ pub fn run(args: &BenchArgs, out: &mut impl Write) -> Result<bool, Error> {
     for (path, mut file, make) in files {
         write(&mut file, &path, &make(&report))?;
     }
-    let mut text = table::table(&report);
+    let mut text = table::table(&report, room());
     if let Some(old) = old {
         text.push('\n');
         text.push_str(&compare::changes(&old, &report));
@@ -96,6 +97,13 @@ pub fn run(args: &BenchArgs, out: &mut impl Write) -> Result<bool, Error> {
         return Err(Error::Failed(anyhow::anyhow!("nothing could be benched")));
     }
     Ok(report.interrupted)
+}
+
+/// Columns of the terminal that the table goes to, if it is one that says.
+fn room() -> Option<usize> {
+    let stdout = std::io::stdout();
+    let size = rustix::termios::tcgetwinsize(&stdout).ok().filter(|_| stdout.is_terminal());
+    size.map(|s| usize::from(s.ws_col)).filter(|n| *n > 0)
 }
 
 fn json(report: &Report) -> String {

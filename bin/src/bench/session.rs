@@ -101,20 +101,20 @@ impl Session {
         let rows: usize = self.groups.iter().map(|g| g.cases.len()).sum();
         let slot = self.time.as_secs_f64() * 0.85 / rows.max(1) as f64;
         let rounds = (slot / LONG).clamp(1.0, MOST_ROUNDS) as usize;
-        let mut left = rows * rounds;
+        let mut left = (rows + self.groups.len()) * rounds;
         // What a turn takes beside the writing: opening and closing.
         let mut beside = Duration::from_millis(3);
         for _ in 0..rounds {
             self.measured.round();
             for g in 0..self.groups.len() {
-                self.limit(g, self.time.mul_f64(0.05) / (rounds * self.groups.len()) as u32);
+                self.limit(g, turn_of(end, left, beside));
+                left -= 1;
                 for c in 0..self.groups[g].cases.len() {
                     if self.is_stopped() {
                         break;
                     }
                     progress.show(&self.groups[g].subject.name());
-                    let rest = end.saturating_duration_since(Instant::now()).mul_f64(0.88);
-                    let time = (rest / left.max(1) as u32).saturating_sub(beside).max(SHORTEST);
+                    let time = turn_of(end, left, beside);
                     left -= 1;
                     let turn = Instant::now();
                     self.turn(g, c, time)?;
@@ -239,6 +239,12 @@ impl Session {
             rows,
         }
     }
+}
+
+/// How long a turn may be, with so many left.
+fn turn_of(end: Instant, left: usize, beside: Duration) -> Duration {
+    let rest = end.saturating_duration_since(Instant::now()).mul_f64(0.88);
+    (rest / left.max(1) as u32).saturating_sub(beside).max(SHORTEST)
 }
 
 /// A row of its rounds; none of none.

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use super::report::{Limits, Report, Row};
-use super::words::{case, middle, part, rate, time, whole};
+use super::words::{case, middle, part, rate, time, unit, whole};
 
-/// All of it, as text.
-pub fn table(report: &Report) -> String {
+/// All of it, as text; where `room` is given, no wider than that, as far as columns can be left
+/// out.
+pub fn table(report: &Report, room: Option<usize>) -> String {
     let mut text = format!("{}\n{}\n", report.machine.words(), report.noise.words());
     if !report.machine.optimised {
         text.push_str("this program was built without optimisation: its figures say nothing\n");
@@ -20,7 +21,7 @@ pub fn table(report: &Report) -> String {
     while at < report.rows.len() {
         let subject = report.rows[at].subject();
         let more = report.rows[at..].iter().take_while(|r| r.subject() == subject).count();
-        rows(&report.rows[at..at + more], &mut text);
+        rows(&report.rows[at..at + more], room, &mut text);
         at += more;
     }
     for absent in &report.absent {
@@ -31,6 +32,11 @@ pub fn table(report: &Report) -> String {
         short(report, &mut text);
     }
     text.push('\n');
+    if room.is_some_and(|_| columns(20, room).len() < COLUMNS.len()) {
+        text.push_str(
+            "the terminal has no room for some columns: --csv and --json have them all\n",
+        );
+    }
     text.push_str(LEGEND);
     // Names of machines and devices are the system's: none is to drive a terminal.
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
@@ -58,23 +64,48 @@ fn limits(limits: &Limits, text: &mut String) {
     text.push('\n');
 }
 
-/// The columns' heads, and how wide they are; the first is as wide as it needs.
-const HEADS: [(&str, usize); 12] = [
-    ("payload", 7),
-    ("ns a record", 18),
-    ("x parts", 7),
-    ("p99", 7),
-    ("p99.9", 7),
-    ("max", 7),
-    ("M rec/s", 8),
-    ("out", 11),
-    ("of limit", 8),
-    ("lost", 7),
-    ("given up", 8),
-    ("CPU s/GB", 8),
+/// A column: its head, how wide it is, how early it is left out where there is no room for all
+/// (0: never), and what is in it.
+struct Column(&'static str, usize, u32, fn(&Row) -> Option<String>);
+
+/// All but the first, which says what a row is.
+const COLUMNS: [Column; 12] = [
+    Column("payload", 7, 0, |r| Some(format!("{} B", r.payload))),
+    Column("ns a record", 17, 0, |r| Some(whole(&r.ns?, 1.0, r.runs))),
+    Column("x parts", 7, 6, |r| Some(format!("{:.2}", r.of_parts()?))),
+    Column("p99", 7, 1, |r| Some(time(r.p99_ns?.median))),
+    Column("p99.9", 7, 5, |r| Some(time(r.p999_ns?.median))),
+    Column("max", 7, 3, |r| Some(time(r.max_ns))),
+    Column("records/s", 9, 4, |r| Some(count(out(r)?))),
+    Column("out", 10, 0, |r| out(r).map(|r| rate(&r.bytes_per_second))),
+    Column("of limit", 8, 0, |r| Some(format!("{:.2}", out(r)?.of_limit()?))),
+    Column("lost", 7, 0, |r| out(r).map(|r| part(r.books.lost(), r.books.offered))),
+    Column("given up", 8, 2, |r| out(r).map(|r| part(r.books.overwritten, r.books.recorded))),
+    Column("CPU s/GB", 8, 2, |r| Some(middle(&r.cpu_seconds_per_gb?, 1.0))),
 ];
 
-fn rows(rows: &[Row], text: &mut String) {
+/// The row, if something comes out of it while it is written.
+fn out(row: &Row) -> Option<&Row> {
+    row.reader.then_some(row)
+}
+
+fn count(row: &Row) -> String {
+    let (unit, name) = unit(row.records_per_second.median);
+    format!("{} {name}", middle(&row.records_per_second, unit)).trim_end().to_owned()
+}
+
+/// The columns that there is room for beside a first one of this width.
+fn columns(first: usize, room: Option<usize>) -> Vec<&'static Column> {
+    let mut all: Vec<_> = COLUMNS.iter().collect();
+    let width = |c: &[&Column]| 2 + first + c.iter().map(|c| c.1 + 1).sum::<usize>();
+    while room.is_some_and(|room| width(&all) > room) {
+        let Some(least) = all.iter().map(|c| c.2).filter(|n| *n > 0).min() else { break };
+        all.retain(|c| c.2 != least);
+    }
+    all
+}
+
+fn rows(rows: &[Row], room: Option<usize>, text: &mut String) {
     let Some(first) = rows.first() else { return };
     let limit = first.limit_bytes_per_second.filter(|_| first.limit != "memory copy");
     let limit = limit.map_or(String::new(), |l| format!(" {}", rate(&l)));
@@ -88,37 +119,19 @@ fn rows(rows: &[Row], text: &mut String) {
         mib(first.memory_bytes.median)
     );
     let width = rows.iter().map(|r| case(r).chars().count()).max().unwrap_or(0).max(9);
+    let columns = columns(width, room);
     let mut line = format!("  {:width$}", "");
-    for (head, width) in HEADS {
+    for Column(head, width, ..) in &columns {
         let _ = write!(line, " {head:>width$}");
     }
     let _ = writeln!(text, "{}", line.trim_end());
     for row in rows {
         let mut line = format!("  {:width$}", case(row));
-        for (cell, (_, width)) in cells(row).iter().zip(HEADS) {
-            let _ = write!(line, " {cell:>width$}");
+        for Column(_, width, _, cell) in &columns {
+            let _ = write!(line, " {:>width$}", cell(row).unwrap_or_else(|| "-".into()));
         }
         let _ = writeln!(text, "{}", line.trim_end());
     }
-}
-
-fn cells(row: &Row) -> [String; 12] {
-    let dash = || "-".to_owned();
-    let books = &row.books;
-    [
-        format!("{} B", row.payload),
-        row.ns.map_or_else(dash, |ns| whole(&ns, 1.0)),
-        row.of_parts().map_or_else(dash, |r| format!("{r:.2}")),
-        row.p99_ns.map_or_else(dash, |s| time(s.median)),
-        row.p999_ns.map_or_else(dash, |s| time(s.median)),
-        time(row.max_ns),
-        middle(&row.records_per_second, 1e6),
-        rate(&row.bytes_per_second),
-        row.of_limit().map_or_else(dash, |r| format!("{r:.2}")),
-        part(books.lost(), books.offered),
-        part(books.overwritten, books.recorded),
-        row.cpu_seconds_per_gb.map_or_else(dash, |s| middle(&s, 1.0)),
-    ]
 }
 
 /// One line for each backend: what a user asks first.
@@ -148,5 +161,21 @@ fn short(report: &Report, text: &mut String) {
         });
         let words: Vec<_> = [cost, best].into_iter().flatten().collect();
         let _ = writeln!(text, "  {name:width$}  {}", words.join("; "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where there is no room, the least important columns go; those that say most stay.
+    #[test]
+    fn a_narrow_terminal_has_fewer_columns() {
+        assert_eq!(columns(20, None).len(), COLUMNS.len());
+        assert_eq!(columns(20, Some(200)).len(), COLUMNS.len());
+        let heads = |room| columns(20, Some(room)).iter().map(|c| c.0).collect::<Vec<_>>();
+        assert!(!heads(120).contains(&"p99") && heads(120).contains(&"max"));
+        assert_eq!(heads(80), ["payload", "ns a record", "out", "of limit", "lost"]);
+        assert_eq!(heads(10), heads(80));
     }
 }

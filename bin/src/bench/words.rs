@@ -25,8 +25,11 @@ pub fn middle(spread: &Spread, unit: f64) -> String {
     format!("{}{}", if loose { "~" } else { "" }, digits(spread.median / unit, loose))
 }
 
-/// … with the least and the most.
-pub fn whole(spread: &Spread, unit: f64) -> String {
+/// … with the least and the most of so many rounds.
+pub fn whole(spread: &Spread, unit: f64, rounds: usize) -> String {
+    if rounds < 2 {
+        return middle(spread, unit);
+    }
     let end = |v: f64| digits(v / unit, spread.width() > LOOSE);
     format!("{} [{} {}]", middle(spread, unit), end(spread.min), end(spread.max))
 }
@@ -114,8 +117,9 @@ mod tests {
         }
         let close = Spread { median: 34.5, min: 34.0, max: 35.0 };
         let wide = Spread { median: 34.5, min: 30.0, max: 52.3 };
-        assert_eq!(whole(&close, 1.0), "34.5 [34.0 35.0]");
-        assert_eq!(whole(&wide, 1.0), "~35 [30 52]", "rounds that differ claim less");
+        assert_eq!(whole(&close, 1.0, 1), "34.5", "one round has no spread");
+        assert_eq!(whole(&close, 1.0, 3), "34.5 [34.0 35.0]");
+        assert_eq!(whole(&wide, 1.0, 3), "~35 [30 52]", "rounds that differ claim less");
         assert_eq!((time(45.3), time(3.1e6)), ("45 ns".into(), "3.1 ms".into()));
         assert_eq!(rate(&Spread { median: 11_520.0, min: 11_519.0, max: 11_521.0 }), "11.5 kB/s");
     }
