@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use rbpipe_core::backend::{
     Backend, BackendError, ChannelPlan, ConfigProblem, Context, Identity, Output, StreamInfo,
 };
+use rbpipe_core::bench::{BenchPlan, BenchRig};
 use rbpipe_core::frontend::Mode;
 use rbpipe_core::snapshot::{PacketView, SnapshotPlan};
 use rbpipe_core::stream::{LentPacket, Packet};
@@ -100,6 +101,15 @@ snapshot_path = \"snapshot\"  # snapshot.1, snapshot.2, …: nothing is replaced
             }
         }
         problems
+    }
+    fn bench_plans() -> Vec<BenchPlan<Config>> {
+        let kinds = [PageKind::Heap, PageKind::Huge, PageKind::Memfd];
+        let plan = |(name, memory): (&str, PageKind)| BenchPlan {
+            variant: name.into(),
+            limit: None,
+            set_up: Box::new(move |_| Ok(BenchRig::new(Config { memory, ..Config::default() }))),
+        };
+        ["heap", "huge", "memfd"].into_iter().zip(kinds).map(plan).collect()
     }
     fn open(config: Config, plan: &ChannelPlan, context: &Context) -> Result<Self, BackendError> {
         let identity = if keeps(plan.mode) {

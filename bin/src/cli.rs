@@ -81,6 +81,14 @@ pub enum Command {
     /// line are told apart (`link:loss`; at the end, on stderr). It waits for a sender, for a port
     /// that went away, and ends with SIGINT or SIGTERM; no bytes end it.
     Receive(crate::receive::ReceiveArgs),
+    /// What each backend costs its writers, what comes out of it and what is lost, beside this
+    /// machine's limits
+    ///
+    /// Writes into every backend of this build that needs no device (a serial line is a pseudo
+    /// terminal that it opens itself), in every mode, and prints a table: one minute. Files go into
+    /// a directory of its own under `--dir`, which is removed. Rounds of all rows take turns; figures
+    /// are their middles, with the least and the most.
+    Bench(crate::bench::BenchArgs),
     /// Make a trace whole that a killed pipeline left
     Recover(crate::recover::RecoverArgs),
     /// How a running pipeline stands: recorded, lost, rates, fill

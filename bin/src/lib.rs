@@ -10,6 +10,7 @@
 // Where stderr cannot be written, nothing else is to stop: `status::tell`.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
+mod bench;
 mod cli;
 mod config;
 mod control;
@@ -60,7 +61,7 @@ pub fn run() -> ExitCode {
         .without_time()
         // It would tell stderr that stderr cannot be written, and panic.
         .log_internal_errors(false)
-        .with_env_filter(log_filter())
+        .with_env_filter(log_filter(&cli))
         .init();
     let code = match cli.command {
         None => pipeline(&cli.run),
@@ -82,6 +83,7 @@ pub fn run() -> ExitCode {
         Some(Command::View(args)) => done(view::run(&args, &mut raw_stdout())),
         Some(Command::Receive(args)) => received(&args),
         Some(Command::Devices(args)) => done(devices::run(&args, &mut raw_stdout())),
+        Some(Command::Bench(args)) => benched(&args),
         Some(Command::Recover(args)) => done(recover::run(&args)),
         Some(Command::Status(args)) => talked(client::status(&args, &mut io::stdout())),
         Some(Command::Flush(args)) => talked(client::flush(&args)),
@@ -94,10 +96,12 @@ pub fn run() -> ExitCode {
 }
 
 /// What of the log is shown: `RBPIPE_LOG=debug`, `error`, ….
-fn log_filter() -> EnvFilter {
+fn log_filter(cli: &Cli) -> EnvFilter {
     let wanted = std::env::var("RBPIPE_LOG").unwrap_or_default();
     if wanted.is_empty() {
-        return "info".into();
+        // A bench opens a backend some hundred times.
+        return if matches!(cli.command, Some(Command::Bench(_))) { "error" } else { "info" }
+            .into();
     }
     EnvFilter::try_new(&wanted).unwrap_or_else(|e| {
         say!("rbpipe: RBPIPE_LOG={wanted}: {e}; `error`, `warn`, `info` and `debug` are accepted");
@@ -208,6 +212,21 @@ fn pipeline(args: &RunArgs) -> u8 {
     let name = config.name.clone();
     let ended = walk::run(config, claim).unwrap_or_else(|e| walk::Ended::nothing(name, e));
     last_words(ended, report)
+}
+
+/// Ended before its time by SIGINT, as the pipeline's second one.
+const INTERRUPTED: u8 = 130;
+
+fn benched(args: &bench::BenchArgs) -> u8 {
+    match bench::run(args, &mut raw_stdout()) {
+        Ok(false) => 0,
+        Ok(true) => INTERRUPTED,
+        Err(bench::Error::Failed(e)) => done(Err(e)),
+        Err(bench::Error::Usage(why)) => {
+            say!("rbpipe bench: {why}");
+            USAGE
+        }
+    }
 }
 
 /// The other end of a serial line.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
+use crate::bench::BenchPlan;
 use crate::class::ClassRegistry;
 use crate::drain::Refused;
 use crate::frontend::{Geometry, Mode};
@@ -176,6 +177,11 @@ pub trait Backend: Sized + Send + 'static {
     /// Opens nothing.
     fn check(config: &Self::Config, plan: &ChannelPlan) -> Vec<ConfigProblem> {
         let _ = (config, plan);
+        Vec::new()
+    }
+    /// With what `rbpipe bench` runs it. None (the default): once, with [`Backend::SAMPLE`], whose
+    /// `path` is replaced by one in an empty directory.
+    fn bench_plans() -> Vec<BenchPlan<Self::Config>> {
         Vec::new()
     }
     /// Opens the device. Called once the whole configuration has been checked, and before any

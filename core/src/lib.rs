@@ -21,6 +21,7 @@ macro_rules! step {
 }
 
 pub mod backend;
+pub mod bench;
 pub mod channel;
 pub mod class;
 pub mod clock;

@@ -11,6 +11,7 @@
 //! It does not compress or index; it does not retry a packet: a write that fails is
 //! cut back to the last whole packet, counted and said, and the next packet is tried.
 
+mod bench;
 mod chores;
 mod directory;
 mod pieces;
@@ -28,6 +29,7 @@ use rbpipe_core::backend::{
     AtTheEnd, Backend, BackendError, ChannelPlan, ConfigProblem, Context, Identity, Output, Rotate,
     StreamInfo,
 };
+use rbpipe_core::bench::BenchPlan;
 use rbpipe_core::drain::Refused;
 use rbpipe_core::stream::Packet;
 use serde::Deserialize;
@@ -172,6 +174,9 @@ rotate_keep = 0         # 10: so many beside the current one, older ones are rem
             problems.push(ConfigProblem { key: "rotate_every", message });
         }
         problems
+    }
+    fn bench_plans() -> Vec<BenchPlan<Config>> {
+        bench::plans()
     }
     fn open(config: Config, plan: &ChannelPlan, context: &Context) -> Result<Self, BackendError> {
         // By its one name: `t` and `./t` are one trace.

@@ -9,6 +9,7 @@
 //!
 //! Not here: what a frame looks like, and who reads it.
 
+mod bench;
 mod bucket;
 mod burst;
 mod choice;
@@ -32,6 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rbpipe_core::backend::{
     Backend, BackendError, ChannelPlan, ConfigProblem, Context, Facts, Identity, StreamInfo,
 };
+use rbpipe_core::bench::BenchPlan;
 
 use crate::heap::{Heap, HeapMemory};
 pub use closing::abandon;
@@ -92,6 +94,9 @@ back_channel = false    # true: obeys lines from the other side: resync, level L
 
     fn check(config: &Config, plan: &ChannelPlan) -> Vec<ConfigProblem> {
         config.problems(plan)
+    }
+    fn bench_plans() -> Vec<BenchPlan<Config>> {
+        bench::plans()
     }
     fn open(config: Config, plan: &ChannelPlan, context: &Context) -> Result<Self, BackendError> {
         let facts = LineFacts::new(config.baud, config.bits_per_byte());

@@ -82,6 +82,13 @@ pub fn run(args: &DevicesArgs, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
+/// GPUs that are here, in a few words each.
+pub fn gpus() -> Vec<String> {
+    let all = gpu::look(Path::new("/")).into_iter();
+    let here = all.filter(|d| d.kind == "gpu" && d.state != State::Absent);
+    here.map(|d| if d.what.is_empty() { d.name } else { d.what }).collect()
+}
+
 /// A line for each, in columns. Names and models are the system's: none is to drive a terminal.
 fn table(all: &[Device]) -> String {
     let width = |of: fn(&Device) -> usize| all.iter().map(of).max().unwrap_or(0);

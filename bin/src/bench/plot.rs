@@ -1,0 +1,209 @@
+//! The picture (SVG): what each backend costs its writers and what comes out of it; or, of `--scale`,
+//! how the cost grows.
+
+use super::report::{Report, Row, Spread};
+use super::scale;
+use super::svg::Svg;
+use super::words::{digits, rate, unit};
+
+/// Colours that people who see fewer of them tell apart (Okabe and Ito).
+const COLOURS: [&str; 7] =
+    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"];
+
+/// Draws it.
+pub fn plot(report: &Report) -> String {
+    if report.kind == "scale" { growth(report) } else { backends(report) }
+}
+
+/// Pixels of one row.
+const LINE: f64 = 17.0;
+
+/// A line for each backend and payload: a dot for the middle, a bar from the least to the most,
+/// and a mark for the limit.
+fn backends(report: &Report) -> String {
+    let shown = |mode: &str| {
+        let usual =
+            move |r: &&Row| r.mode == mode && r.writers == 1 && r.reader && r.streams == "per-cpu";
+        report.rows.iter().filter(usual).collect::<Vec<_>>()
+    };
+    // All records are recorded in overwrite mode, and all come out in block mode.
+    let pick = |modes: [&str; 3]| {
+        modes.into_iter().map(shown).find(|rows| !rows.is_empty()).unwrap_or_default()
+    };
+    let costs = pick(["overwrite", "discard", "block"]);
+    let outs = pick(["block", "discard", "overwrite"]);
+    let mut subjects: Vec<_> = costs.iter().chain(&outs).map(|r| r.subject()).collect();
+    subjects.dedup();
+    let mut names: Vec<String> = Vec::new();
+    for s in subjects {
+        if !names.contains(&s) {
+            names.push(s);
+        }
+    }
+    let mut payloads: Vec<_> = report.rows.iter().map(|r| r.payload).collect();
+    payloads.sort_unstable();
+    payloads.dedup();
+    let group = (payloads.len() as f64 + 0.6) * LINE;
+    let (top, height) = (96.0, group * names.len() as f64);
+    let mut svg = Svg::new(1080.0, top + height + 64.0);
+    head(&mut svg, report);
+    let most = |rows: &[&Row], of: fn(&Row) -> f64| rows.iter().map(|r| of(r)).fold(0.0, f64::max);
+    let ns = most(&costs, |r| r.ns.map_or(0.0, |n| n.max.min(3.0 * n.median)).max(r.parts_ns));
+    let (left, right) = ((230.0, 330.0), (680.0, 330.0));
+    let linear = |v: f64| left.0 + left.1 * (v / (ns * 1.05).max(1.0)).clamp(0.0, 1.0);
+    let all = outs.iter().flat_map(|r| {
+        [r.bytes_per_second.median, r.limit_bytes_per_second.map_or(0.0, |l| l.median)]
+    });
+    let all: Vec<f64> = all.filter(|v| *v > 0.0).map(f64::log10).collect();
+    let low = all.iter().copied().fold(f64::INFINITY, f64::min).floor().min(9.0);
+    let high = all.iter().copied().fold(0.0, f64::max).ceil().max(low + 1.0);
+    let log =
+        |v: f64| right.0 + right.1 * ((v.max(1.0).log10() - low) / (high - low)).clamp(0.0, 1.0);
+    axis_ns(&mut svg, ns, (top, height), &linear);
+    for power in low as i32..=high as i32 {
+        let (unit, name) = unit(10f64.powi(power));
+        let label = format!("{:.0} {name}B/s", 10f64.powi(power) / unit);
+        svg.grid(log(10f64.powi(power)), top, height, &label);
+    }
+    svg.text(left.0, top - 12.0, "start", 13, "ns a record at the writer (mark: its parts alone)");
+    let words = format!("bytes out, {} mode (mark: the limit)", mode_of(&outs));
+    svg.text(right.0, top - 12.0, "start", 13, &words);
+    for (i, name) in names.iter().enumerate() {
+        let y = top + group * i as f64;
+        svg.text(8.0, y + 15.0, "start", 13, name);
+        for (p, payload) in payloads.iter().enumerate() {
+            let (y, colour) = (y + (p as f64 + 0.65) * LINE, COLOURS[p % COLOURS.len()]);
+            svg.text(left.0 - 8.0, y + 4.0, "end", 11, &format!("{payload} B"));
+            let of = |rows: &[&Row]| -> Option<Row> {
+                let row = rows.iter().find(|r| r.subject() == *name && r.payload == *payload);
+                row.map(|r| (*r).clone())
+            };
+            if let Some((row, ns)) = of(&costs).and_then(|r| Some((r.clone(), r.ns?))) {
+                svg.mark(linear(row.parts_ns), y);
+                bar(&mut svg, &ns, y, colour, &linear);
+                let label = digits(ns.median, ns.width() > 0.1);
+                svg.text(linear(ns.median.max(ns.max)) + 7.0, y + 4.0, "start", 10, &label);
+            }
+            if let Some(row) = of(&outs) {
+                if let Some(limit) = row.limit_bytes_per_second {
+                    svg.mark(log(limit.median), y);
+                }
+                bar(&mut svg, &row.bytes_per_second, y, colour, &log);
+                let x = log(row.bytes_per_second.max) + 7.0;
+                svg.text(x, y + 4.0, "start", 10, &rate(&row.bytes_per_second));
+            }
+        }
+    }
+    svg.text(8.0, top + height + 50.0, "start", 11, &report.noise.words());
+    svg.end()
+}
+
+fn mode_of<'a>(rows: &[&'a Row]) -> &'a str {
+    rows.first().map_or("no", |r| &r.mode)
+}
+
+fn head(svg: &mut Svg, report: &Report) {
+    svg.text(8.0, 22.0, "start", 16, &format!("rbpipe {} {}", report.kind, report.rbpipe));
+    for (i, line) in report.machine.words().lines().enumerate() {
+        svg.text(8.0, 42.0 + 16.0 * i as f64, "start", 11, line);
+    }
+}
+
+fn bar(svg: &mut Svg, spread: &Spread, y: f64, colour: &str, x: &dyn Fn(f64) -> f64) {
+    svg.line(x(spread.min), y, x(spread.max), y, colour, 2.0);
+    svg.dot(x(spread.median), y, colour);
+}
+
+fn axis_ns(svg: &mut Svg, most: f64, (top, height): (f64, f64), x: &dyn Fn(f64) -> f64) {
+    let step = step(most);
+    let mut at = 0.0;
+    while at <= most * 1.05 {
+        svg.grid(x(at), top, height, &digits(at, false).replace(".0", ""));
+        at += step;
+    }
+}
+
+/// A round step that makes four to nine of so much.
+fn step(most: f64) -> f64 {
+    let power = 10f64.powf((most.max(1e-9) / 5.0).log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0];
+    steps.into_iter().map(|s| s * power).find(|s| most / s <= 8.0).unwrap_or(power)
+}
+
+/// A panel for each thing that grows, a line for each backend.
+fn growth(report: &Report) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for row in &report.rows {
+        if !names.contains(&row.subject()) {
+            names.push(row.subject());
+        }
+    }
+    let (width, height, top) = (300.0, 200.0, 110.0);
+    let mut svg = Svg::new(1080.0, top + 2.0 * (height + 70.0) + 10.0);
+    head(&mut svg, report);
+    for (i, name) in names.iter().enumerate() {
+        let (x, colour) = (8.0 + 200.0 * i as f64, COLOURS[i % COLOURS.len()]);
+        svg.line(x, 84.0, x + 22.0, 84.0, colour, 2.0);
+        svg.text(x + 28.0, 88.0, "start", 12, name);
+    }
+    for (i, axis) in scale::AXES.iter().enumerate() {
+        let x = 48.0 + (i % 3) as f64 * (width + 50.0);
+        let y = top + (i / 3) as f64 * (height + 70.0);
+        panel(&mut svg, axis, report, &names, (x, y, width, height));
+    }
+    svg.text(8.0, top + 2.0 * (height + 70.0), "start", 11, &report.noise.words());
+    svg.end()
+}
+
+fn panel(
+    svg: &mut Svg,
+    axis: &scale::Axis,
+    report: &Report,
+    names: &[String],
+    (left, top, width, height): (f64, f64, f64, f64),
+) {
+    let rows = scale::rows(axis, report.rows.iter());
+    let values = || rows.iter().map(|r| (axis.get)(r) as f64);
+    let (least, most) = (values().fold(f64::INFINITY, f64::min), values().fold(1.0, f64::max));
+    let ns =
+        rows.iter().filter_map(|r| r.ns).map(|n| n.max.min(2.0 * n.median)).fold(1.0, f64::max);
+    let x = |v: f64| left + width * ((v / least).ln() / (most / least).ln().max(1e-9)).max(0.0);
+    let y = |v: f64| top + height - height * (v / (ns * 1.08)).min(1.0);
+    svg.text(left, top - 8.0, "start", 13, &format!("ns a record, by {}", axis.name));
+    let step = step(ns);
+    let mut at = 0.0;
+    while at <= ns * 1.08 {
+        svg.line(left, y(at), left + width, y(at), "#dddddd", 1.0);
+        svg.text(left - 6.0, y(at) + 4.0, "end", 10, &digits(at, false).replace(".0", ""));
+        at += step;
+    }
+    let mut ticks: Vec<u64> = rows.iter().map(|r| (axis.get)(r)).collect();
+    ticks.dedup();
+    for tick in ticks {
+        svg.text(x(tick as f64), top + height + 16.0, "middle", 10, &tick.to_string());
+    }
+    for (i, name) in names.iter().enumerate() {
+        let colour = COLOURS[i % COLOURS.len()];
+        let of = rows.iter().filter(|r| r.subject() == *name);
+        let points: Vec<_> = of.filter_map(|r| Some((x((axis.get)(r) as f64), r.ns?))).collect();
+        for pair in points.windows(2) {
+            svg.line(pair[0].0, y(pair[0].1.median), pair[1].0, y(pair[1].1.median), colour, 2.0);
+        }
+        for (at, ns) in points {
+            svg.line(at, y(ns.min), at, y(ns.max), colour, 1.0);
+            svg.dot(at, y(ns.median), colour);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_round_and_few() {
+        for (most, want) in [(52.0, 10.0), (80.0, 10.0), (100.0, 20.0), (7.0, 1.0), (0.4, 0.05)] {
+            assert!((step(most) - want).abs() < 1e-9, "{most}: {}", step(most));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The table on the terminal.
+
+use std::fmt::Write as _;
+
+use super::report::{Limits, Report, Row};
+use super::words::{case, middle, part, rate, time, unit, whole};
+
+/// All of it, as text; where `room` is given, no wider than that, as far as columns can be left
+/// out.
+pub fn table(report: &Report, room: Option<usize>) -> String {
+    let mut text = format!("{}\n{}\n", report.machine.words(), report.noise.words());
+    if !report.machine.optimised {
+        text.push_str("this program was built without optimisation: its figures say nothing\n");
+    }
+    if report.interrupted {
+        text.push_str("it was ended before its time: rows may be missing\n");
+    }
+    text.push('\n');
+    limits(&report.limits, &mut text);
+    let mut at = 0;
+    while at < report.rows.len() {
+        let subject = report.rows[at].subject();
+        let more = report.rows[at..].iter().take_while(|r| r.subject() == subject).count();
+        rows(&report.rows[at..at + more], room, &mut text);
+        at += more;
+    }
+    for absent in &report.absent {
+        let name = super::report::named(&absent.backend, &absent.variant);
+        let _ = writeln!(text, "\n{name}: not here: {}", absent.why);
+    }
+    if report.kind == "bench" {
+        short(report, &mut text);
+    }
+    text.push('\n');
+    if room.is_some_and(|_| columns(20, room).len() < COLUMNS.len()) {
+        text.push_str(
+            "the terminal has no room for some columns: --csv and --json have them all\n",
+        );
+    }
+    text.push_str(LEGEND);
+    // Names of machines and devices are the system's: none is to drive a terminal.
+    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+}
+
+const LEGEND: &str = "\
+middle of the rounds [least most]; ~: rounds differ by more than 10 %. x parts: beside a clock read,
+two locked operations and the copy, each alone. p99, p99.9, max: one record, delivery included.
+lost: not recorded; given up: recorded, then overwritten. What each column is: docs/bench.md
+";
+
+fn limits(limits: &Limits, text: &mut String) {
+    let _ = write!(
+        text,
+        "this machine alone: clock read {} ns, two locked operations {} ns; copy",
+        middle(&limits.clock_ns, 1.0),
+        middle(&limits.locked_ns, 1.0)
+    );
+    for (i, p) in limits.payloads.iter().enumerate() {
+        let comma = if i == 0 { "" } else { "," };
+        let ns = middle(&p.copy_ns, 1.0);
+        let _ =
+            write!(text, "{comma} {} B {ns} ns ({})", p.payload, rate(&p.copy_bytes_per_second));
+    }
+    text.push('\n');
+}
+
+/// A column: its head, how wide it is, how early it is left out where there is no room for all
+/// (0: never), and what is in it.
+struct Column(&'static str, usize, u32, fn(&Row) -> Option<String>);
+
+/// All but the first, which says what a row is.
+const COLUMNS: [Column; 12] = [
+    Column("payload", 7, 0, |r| Some(format!("{} B", r.payload))),
+    Column("ns a record", 17, 0, |r| Some(whole(&r.ns?, 1.0, r.runs))),
+    Column("x parts", 7, 6, |r| Some(format!("{:.2}", r.of_parts()?))),
+    Column("p99", 7, 1, |r| Some(time(r.p99_ns?.median))),
+    Column("p99.9", 7, 5, |r| Some(time(r.p999_ns?.median))),
+    Column("max", 7, 3, |r| Some(time(r.max_ns))),
+    Column("records/s", 9, 4, |r| Some(count(out(r)?))),
+    Column("out", 10, 0, |r| out(r).map(|r| rate(&r.bytes_per_second))),
+    Column("of limit", 8, 0, |r| Some(format!("{:.2}", out(r)?.of_limit()?))),
+    Column("lost", 7, 0, |r| out(r).map(|r| part(r.books.lost(), r.books.offered))),
+    Column("given up", 8, 2, |r| out(r).map(|r| part(r.books.overwritten, r.books.recorded))),
+    Column("CPU s/GB", 8, 2, |r| Some(middle(&r.cpu_seconds_per_gb?, 1.0))),
+];
+
+/// The row, if something comes out of it while it is written.
+fn out(row: &Row) -> Option<&Row> {
+    row.reader.then_some(row)
+}
+
+fn count(row: &Row) -> String {
+    let (unit, name) = unit(row.records_per_second.median);
+    format!("{} {name}", middle(&row.records_per_second, unit)).trim_end().to_owned()
+}
+
+/// The columns that there is room for beside a first one of this width.
+fn columns(first: usize, room: Option<usize>) -> Vec<&'static Column> {
+    let mut all: Vec<_> = COLUMNS.iter().collect();
+    let width = |c: &[&Column]| 2 + first + c.iter().map(|c| c.1 + 1).sum::<usize>();
+    while room.is_some_and(|room| width(&all) > room) {
+        let Some(least) = all.iter().map(|c| c.2).filter(|n| *n > 0).min() else { break };
+        all.retain(|c| c.2 != least);
+    }
+    all
+}
+
+fn rows(rows: &[Row], room: Option<usize>, text: &mut String) {
+    let Some(first) = rows.first() else { return };
+    let limit = first.limit_bytes_per_second.filter(|_| first.limit != "memory copy");
+    let limit = limit.map_or(String::new(), |l| format!(" {}", rate(&l)));
+    let mib = |bytes: f64| bytes / f64::from(1 << 20);
+    let _ = writeln!(
+        text,
+        "\n{}   (limit: {}{limit}; a ring of {:.1} MiB, the process grew by {:.1} MiB)",
+        first.subject(),
+        first.limit,
+        mib(first.ring_bytes as f64),
+        mib(first.memory_bytes.median)
+    );
+    let width = rows.iter().map(|r| case(r).chars().count()).max().unwrap_or(0).max(9);
+    let columns = columns(width, room);
+    let mut line = format!("  {:width$}", "");
+    for Column(head, width, ..) in &columns {
+        let _ = write!(line, " {head:>width$}");
+    }
+    let _ = writeln!(text, "{}", line.trim_end());
+    for row in rows {
+        let mut line = format!("  {:width$}", case(row));
+        for Column(_, width, _, cell) in &columns {
+            let _ = write!(line, " {:>width$}", cell(row).unwrap_or_else(|| "-".into()));
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+/// One line for each backend: what a user asks first.
+fn short(report: &Report, text: &mut String) {
+    let mut names: Vec<_> = report.rows.iter().map(Row::subject).collect();
+    names.dedup();
+    let width = names.iter().map(|n| n.chars().count()).max().unwrap_or(0);
+    let _ = writeln!(text, "\nin short");
+    for name in names {
+        let of = || report.rows.iter().filter(|r| r.subject() == name);
+        let cost = of().filter(|r| r.ns.is_some()).min_by_key(|r| r.payload.abs_diff(32));
+        let block = of().filter(|r| r.mode == "block" && r.writers == 1);
+        let most =
+            |a: &&Row, b: &&Row| a.bytes_per_second.median.total_cmp(&b.bytes_per_second.median);
+        let best = block.max_by(most);
+        let cost = cost.and_then(|r| Some((r, r.ns?)));
+        let cost =
+            cost.map(|(r, ns)| format!("{} B cost the writer {} ns", r.payload, middle(&ns, 1.0)));
+        let best = best.map(|r| {
+            let rate = rate(&r.bytes_per_second);
+            let of = r.of_limit().map_or(String::new(), |of| format!(", {of:.2} of its limit"));
+            let lost = match r.books.lost() {
+                0 => "without loss".to_owned(),
+                lost => format!("with a loss of {}", part(lost, r.books.offered)),
+            };
+            format!("{rate} come out {lost} ({} B, block{of})", r.payload)
+        });
+        let words: Vec<_> = [cost, best].into_iter().flatten().collect();
+        let _ = writeln!(text, "  {name:width$}  {}", words.join("; "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where there is no room, the least important columns go; those that say most stay.
+    #[test]
+    fn a_narrow_terminal_has_fewer_columns() {
+        assert_eq!(columns(20, None).len(), COLUMNS.len());
+        assert_eq!(columns(20, Some(200)).len(), COLUMNS.len());
+        let heads = |room| columns(20, Some(room)).iter().map(|c| c.0).collect::<Vec<_>>();
+        assert!(!heads(120).contains(&"p99") && heads(120).contains(&"max"));
+        assert_eq!(heads(80), ["payload", "ns a record", "out", "of limit", "lost"]);
+        assert_eq!(heads(10), heads(80));
+    }
+}
