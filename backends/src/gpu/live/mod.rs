@@ -149,7 +149,7 @@ impl Painter {
             self.scene.sketch(&table, (from, to))
         };
         let wrong = |e: SizeError| e.to_string();
-        let room = |p: &_| plan(p, self.wish.size).map_or(0, |plan| plan.lanes);
+        let room = |p: &_| plan(p, self.wish.size).map_or(0, |plan| plan.lanes.len());
         let mut tries = 0;
         let picture = loop {
             let (from, to, columns) = (sketch.from, sketch.to, self.columns);

@@ -53,7 +53,8 @@ fn stream(id: u32, class: StreamClass) -> Arc<StreamInfo> {
 
 /// A packet as the store's table has it.
 fn entry(store: &Store, stream: &Arc<StreamInfo>, facts: PacketFacts, place: Place) -> PacketEntry {
-    store.lock().insert(stream, &facts, (facts.content.next_multiple_of(8), 0), place)
+    let bytes = facts.content.next_multiple_of(8);
+    store.lock().insert(stream, &facts, (bytes, 0), place).clone()
 }
 
 #[test]
@@ -70,8 +71,7 @@ fn a_device_counts_what_the_processor_counts() {
         .map(|(class, id)| stream(id, class))
         .collect();
     let (mut random, mut ends) = (Random(7), [1u64 << 40; 3]);
-    let mut sequence = 0;
-    for _ in 0..60 {
+    for sequence in 1..=60 {
         // As the generator of packets makes them: with the longer header or the shorter one.
         let records = [0, 1, 50, 400][random.below(4) as usize];
         let begin = *ends.iter().max().expect("three");
@@ -79,7 +79,6 @@ fn a_device_counts_what_the_processor_counts() {
         let id = if known.header == 80 { 0 } else { 1 + random.below(2) as usize };
         assert_eq!(streams[id].class.header_size(), known.header);
         ends[id] = known.end;
-        sequence += 1;
         let facts = PacketFacts {
             sequence,
             content: bytes.len() as u64,
