@@ -9,6 +9,7 @@ pub mod kept;
 pub mod kernel;
 pub mod line;
 pub mod link;
+pub mod picture;
 pub mod program;
 pub mod recording;
 pub mod records;

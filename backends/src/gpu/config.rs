@@ -226,8 +226,7 @@ impl Config {
             Keep::Bytes(bytes) if bytes < least => problem(
                 "keep",
                 format!(
-                    "{} is too small: the store has at least {LEAST_SUBBUFS} sub-buffers, which \
-                     takes {} here",
+                    "{} is too small: the store has at least {LEAST_SUBBUFS} sub-buffers, {} here",
                     Size(bytes),
                     Size(least)
                 ),

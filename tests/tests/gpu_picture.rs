@@ -1,0 +1,117 @@
+//! Goal: a pipeline into GPU memory leaves a picture of its newest records: while it runs, soon
+//! after their commit, and at the end, with a GPU and without one. Method: the program, and the
+//! pixels that it wrote.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rbpipe_tests::have_gpu;
+use rbpipe_tests::picture::{COUNT, Pixels};
+use rbpipe_tests::program::{rbpipe, runtime, signal};
+
+fn pipeline(dir: &Path, source: &str, keys: &str) -> Command {
+    let text = format!(
+        "[pipeline]\nname = \"p\"\ncontrol = false\n[source.s]\n{source}\nchannel = \"c\"\n\
+         [channel.c]\nmode = \"block\"\nblock_timeout = \"20 s\"\nsubbuf_size = \"64 KiB\"\n\
+         [channel.c.backend]\ntype = \"gpu\"\n{keys}\n"
+    );
+    std::fs::write(dir.join("p.toml"), text).expect("written");
+    let mut command = rbpipe();
+    command.current_dir(dir).args(["--config", "p.toml"]).env("XDG_RUNTIME_DIR", runtime());
+    command
+}
+
+/// A second of records in the middle of nothing, at the end of which there is a picture.
+fn the_end_has_a_picture(set: impl FnOnce(&mut Command)) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let source = "type = \"generator\"\nrate = 20000\nevents = 20000\nwriters = 2";
+    let mut command = pipeline(dir.path(), source, "png = \"p.png\"\npng_size = \"800x400\"");
+    set(&mut command);
+    let out = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert!(said.contains("p.png"), "where to look is said: {said}");
+    let picture = Pixels::read(&dir.path().join("p.png")).expect("a picture");
+    assert_eq!((picture.width, picture.height), (800, 400));
+    // As fast as that for all of the time: nearly every column has some.
+    let columns = picture.columns(COUNT);
+    assert!(columns.len() > 500, "{} columns: {said}", columns.len());
+    let left: Vec<_> = std::fs::read_dir(dir.path()).expect("it is there").flatten().collect();
+    assert_eq!(left.len(), 2, "nothing is left beside it: {left:?}");
+}
+
+#[test]
+fn the_end_has_a_picture_that_a_device_counted() {
+    if have_gpu("the_end_has_a_picture_that_a_device_counted") {
+        the_end_has_a_picture(|_| {});
+    }
+}
+
+#[test]
+fn the_end_has_a_picture_without_a_device() {
+    the_end_has_a_picture(|command| {
+        let nowhere = "/nowhere/icd.json";
+        command.env("VK_DRIVER_FILES", nowhere).env("VK_ICD_FILENAMES", nowhere);
+    });
+}
+
+/// One line is written; how long is it until a picture shows it?
+#[test]
+fn a_picture_shows_what_was_just_committed() {
+    if !have_gpu("a_picture_shows_what_was_just_committed") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let keys = "png = \"p.png\"\npng_interval = \"250 ms\"";
+    let source = "type = \"lines\"\nfrom = \"stdin\"";
+    let mut child = pipeline(dir.path(), source, keys)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let path = dir.path().join("p.png");
+    let shown = || Pixels::read(&path).map(|p| p.count(COUNT));
+    let until = |what: &str, is: &dyn Fn(usize) -> bool| {
+        let begin = Instant::now();
+        while !shown().is_some_and(is) {
+            assert!(begin.elapsed() < Duration::from_secs(30), "{what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        begin.elapsed()
+    };
+    until("a first picture", &|_| true);
+    let (empty, mut longest) = (shown().expect("it is there"), Duration::ZERO);
+    assert!(empty < 500, "the legend alone: {empty}");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    writeln!(stdin, "one").expect("it reads");
+    longest = longest.max(until("the line", &|n| n > empty + 20));
+    eprintln!("a line is in a picture {longest:?} after it was written; every 250 ms there is one");
+    // 300 ms where nobody else is at work.
+    assert!(longest < Duration::from_millis(2000), "{longest:?}");
+    signal(&child, rustix::process::Signal::INT);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_a_picture_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("here")).expect("made");
+    for (keys, code, sentence) in [
+        ("png_size = \"800x400\"", 2, "is of a picture: write png = \"live.png\", too"),
+        ("png = \"p.png\"\npng_size = \"big\"", 2, "is no size: write \"1600x900\""),
+        ("png = \"p.png\"\npng_size = \"10x10\"", 2, "no picture is 10x10"),
+        ("png = \"p.png\"\npng_interval = \"1 ms\"", 2, "is too short: \"50 ms\" or more"),
+        ("png = \"p.png\"\npng_window = \"1 ns\"", 2, "is too short: \"1 us\" or more"),
+        ("png = \"/\"", 2, "is no file: write a name such as \"live.png\""),
+        ("png = \"nowhere/p.png\"", 1, "nowhere/p.png: nowhere is no directory: make it"),
+        ("png = \"here\"", 1, "here: is a directory: name a file for the picture"),
+    ] {
+        let source = "type = \"generator\"\nevents = 10";
+        let out = pipeline(dir.path(), source, keys).output().expect("it runs");
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(code), "{keys}: {said}");
+        assert!(said.contains(sentence), "{keys}: {said}");
+    }
+}
