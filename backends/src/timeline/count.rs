@@ -96,14 +96,25 @@ impl Rows {
 /// Events of these classes in each column.
 #[must_use]
 pub fn count(entries: &[Entry], window: &Window, filter: &Filter) -> Vec<u32> {
+    count_parts([entries], window, filter)
+}
+
+/// The same of entries that lie in several places.
+#[must_use]
+pub fn count_parts<'a>(
+    parts: impl IntoIterator<Item = &'a [Entry]>,
+    window: &Window,
+    filter: &Filter,
+) -> Vec<u32> {
+    let parts = parts.into_iter();
     if *filter == Filter::all() {
-        return scan(entries, window, |c| c != NO_CLASS);
+        return scan(parts, window, |c| c != NO_CLASS);
     }
     match filter.bits[..] {
         [] => vec![0; window.columns as usize],
         // The usual case, without a bound to check in the loop.
-        [bits] => scan(entries, window, move |c| c < 64 && bits >> (c % 64) & 1 == 1),
-        _ => scan(entries, window, |c| filter.contains(c)),
+        [bits] => scan(parts, window, move |c| c < 64 && bits >> (c % 64) & 1 == 1),
+        _ => scan(parts, window, |c| filter.contains(c)),
     }
 }
 
@@ -135,10 +146,20 @@ pub fn count_threads(
 /// Events of each class that has a row, in each column: row after row.
 #[must_use]
 pub fn count_rows(entries: &[Entry], window: &Window, rows: &Rows) -> Vec<u32> {
+    count_rows_parts([entries], window, rows)
+}
+
+/// The same of entries that lie in several places.
+#[must_use]
+pub fn count_rows_parts<'a>(
+    parts: impl IntoIterator<Item = &'a [Entry]>,
+    window: &Window,
+    rows: &Rows,
+) -> Vec<u32> {
     let columns = window.columns as usize;
     let mut bins = vec![0u32; rows.len() as usize * columns];
     let mut here = Here::new(window);
-    for entry in entries {
+    for entry in parts.into_iter().flatten() {
         let Some(row) = rows.row(entry.class) else { continue };
         if let Some(column) = here.column(entry.time()) {
             bins[row as usize * columns + column] += 1;
@@ -150,10 +171,14 @@ pub fn count_rows(entries: &[Entry], window: &Window, rows: &Rows) -> Vec<u32> {
 /// How many entries are tested at once for being in one column.
 const STEP: usize = 32;
 
-fn scan(entries: &[Entry], window: &Window, wanted: impl Fn(u32) -> bool) -> Vec<u32> {
+fn scan<'a>(
+    parts: impl Iterator<Item = &'a [Entry]>,
+    window: &Window,
+    wanted: impl Fn(u32) -> bool,
+) -> Vec<u32> {
     let mut bins = vec![0u32; window.columns as usize];
     let mut here = Here::new(window);
-    for step in entries.chunks(STEP) {
+    for step in parts.flat_map(|part| part.chunks(STEP)) {
         let outside = step.iter().fold(0, |o, e| o | u32::from(!here.holds(e.time())));
         if outside == 0 {
             let found = step.iter().map(|e| u32::from(wanted(e.class))).sum::<u32>();

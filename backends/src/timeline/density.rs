@@ -16,6 +16,23 @@ pub fn density(entries: &[Entry], window: &Window) -> Vec<u32> {
     bins
 }
 
+/// The same of entries that lie in several places, one after the other in time.
+#[must_use]
+pub fn density_parts(parts: &[&[Entry]], window: &Window) -> Vec<u32> {
+    let parts: Vec<&[Entry]> = parts.iter().filter(|p| !p.is_empty()).copied().collect();
+    // Entries before each part.
+    let mut all = vec![0usize];
+    for part in &parts {
+        all.push(all[all.len() - 1] + part.len());
+    }
+    let before = |edge: u64| {
+        let part = parts.partition_point(|p| p.last().is_some_and(|e| e.time() < edge));
+        all[part] + parts.get(part).map_or(0, |p| density_before(p, edge))
+    };
+    let ranks: Vec<usize> = window.edges().into_iter().map(before).collect();
+    ranks.windows(2).map(|r| (r[1] - r[0]) as u32).collect()
+}
+
 /// How many of these entries, sorted by time, are earlier than `edge`.
 #[must_use]
 pub fn density_before(entries: &[Entry], edge: u64) -> usize {

@@ -14,8 +14,8 @@ mod walk;
 mod window;
 
 pub use aggregate::{Aggregate, FRACTION_BITS, Value, aggregate, quantise};
-pub use count::{Filter, Rows, count, count_rows, count_threads};
-pub use density::{density, density_before};
+pub use count::{Filter, Rows, count, count_parts, count_rows, count_rows_parts, count_threads};
+pub use density::{density, density_before, density_parts};
 pub use states::{Transition, states};
 pub use walk::{Place, Stop, Walk, walk};
 pub use window::Window;

@@ -117,7 +117,16 @@ fn density_and_count_are_those_of_the_plainest_code() {
             assert_eq!(count_rows(&entries, &w, &Rows::each(&rows)), each);
             times.sort_unstable();
             let sorted: Vec<Entry> = times.iter().map(|t| Entry::new(*t, 1, 0)).collect();
-            assert_eq!(density(&sorted, &w), count(&sorted, &w, &Filter::all()), "{w:?}");
+            let whole = density(&sorted, &w);
+            assert_eq!(whole, count(&sorted, &w, &Filter::all()), "{w:?}");
+            let (mut parts, mut rest) = (vec![&sorted[..0]], &sorted[..]);
+            while !rest.is_empty() {
+                let (part, later) = rest.split_at(random.below(rest.len() as u64 + 1) as usize);
+                parts.push(part);
+                rest = later;
+            }
+            assert_eq!(density_parts(&parts, &w), whole, "{w:?}");
+            assert_eq!(count_parts(parts, &w, &Filter::of([1])), whole, "{w:?}");
         }
     }
     assert!(!Filter::all().contains(NO_CLASS) && !Filter::of([NO_CLASS]).contains(NO_CLASS));

@@ -56,6 +56,20 @@ impl Compute {
         window: &Window,
         wanted: &Wanted,
     ) -> Result<Pending<Vec<u32>>, ComputeError> {
+        let (pending, _) = self.count_and(buffers, runs, lanes, window, wanted, None)?;
+        Ok(pending)
+    }
+
+    /// The same, and behind the bins the words of another buffer; how many are bins.
+    pub(super) fn count_and(
+        &self,
+        buffers: &[wgpu::Buffer],
+        runs: &[Run],
+        lanes: u32,
+        window: &Window,
+        wanted: &Wanted,
+        other: Option<&wgpu::Buffer>,
+    ) -> Result<(Pending<Vec<u32>>, usize), ComputeError> {
         let bytes = self.bins(lanes.saturating_mul(wanted.rows), window, 4)?;
         let mut tasks = BTreeMap::<usize, Vec<u32>>::new();
         let inside = |r: &&Run| r.row < lanes && r.end >= window.from && r.begin < window.to;
@@ -87,6 +101,8 @@ impl Compute {
                 self.count.dispatch(&mut pass, &group, place, (words.len() / TASK) as u32);
             }
         }
-        Ok(self.submit(encoder, &[(&bins, bytes)]))
+        let mut back = vec![(&bins, bytes)];
+        back.extend(other.map(|o| (o, o.size())));
+        Ok((self.submit(encoder, &back), bytes as usize / 4))
     }
 }

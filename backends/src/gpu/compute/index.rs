@@ -28,6 +28,8 @@ struct Page {
     end: u64,
     /// The batch that last wrote to it.
     batch: u64,
+    /// How many pages had been taken before it.
+    number: u64,
 }
 
 /// See the module.
@@ -40,6 +42,7 @@ pub struct Index {
     free: Vec<u32>,
     streams: Vec<VecDeque<Page>>,
     batch: u64,
+    taken: u64,
     overwritten: u64,
 }
 
@@ -51,7 +54,7 @@ impl Index {
         // The first is taken first: what is not used is not touched.
         let free = (0..pages).rev().collect();
         let streams = Vec::new();
-        Self { page, per_buffer, pages, free, streams, batch: 0, overwritten: 0 }
+        Self { page, per_buffer, pages, free, streams, batch: 0, taken: 0, overwritten: 0 }
     }
     /// Entries that it has room for.
     #[must_use]
@@ -79,6 +82,15 @@ impl Index {
         self.overwritten
     }
 
+    /// Pages that were ever taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+    /// Whether some of the first `n` pages that were ever taken still have their entries.
+    pub(super) fn has_of_first(&self, n: u64) -> bool {
+        self.streams.iter().flatten().any(|p| p.number < n)
+    }
+
     /// What has been placed by now is written before what comes: its pages may be taken again.
     pub fn next_batch(&mut self) {
         self.batch += 1;
@@ -101,7 +113,8 @@ impl Index {
                 Some(id) => id,
                 None => self.take_oldest()?,
             };
-            let page = Page { id, len: 0, begin, end, batch: self.batch };
+            let page = Page { id, len: 0, begin, end, batch: self.batch, number: self.taken };
+            self.taken += 1;
             self.streams[stream].push_back(page);
         }
         let (size, batch) = (self.page, self.batch);

@@ -15,6 +15,7 @@ mod count;
 mod density;
 mod index;
 mod kernel;
+mod live;
 mod pending;
 mod states;
 #[cfg(test)]
@@ -27,10 +28,11 @@ pub use classes::class_table;
 pub use count::Wanted;
 pub use density::Run;
 pub use index::{Index, Part};
+pub use live::{Live, StreamRows};
 pub use pending::{ComputeError, Pending};
 pub use states::Lane;
 pub use timeline::{Arrival, Timeline};
-pub use walk::{Spot, Totals};
+pub use walk::{Spot, Totals, Walker};
 
 use kernel::{Kernel, Use};
 

@@ -40,8 +40,18 @@ pub struct Timeline {
     walker: Walker,
     index: Index,
     buffers: Vec<wgpu::Buffer>,
-    /// As the last frame saw them.
-    totals: Arc<Mutex<Totals>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What frames have learned.
+#[derive(Default)]
+struct Seen {
+    /// As the last one saw them.
+    totals: Totals,
+    /// How many records were missing when `suspect` was set.
+    missing: u32,
+    /// So many of the first pages may have entries of records that are missing.
+    suspect: u64,
 }
 
 /// The largest and the smallest page, in entries.
@@ -72,7 +82,7 @@ impl Timeline {
             walker: Walker::new(&compute),
             index: Index::new(page as u32, per_buffer as u32, count),
             buffers: buffers.collect(),
-            totals: Arc::default(),
+            seen: Arc::default(),
             compute,
         })
     }
@@ -95,7 +105,7 @@ impl Timeline {
     /// What was found in packets, as of the last frame that was waited for.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        *self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).totals
     }
     /// Asks for the same as it stands.
     pub fn ask_totals(&self) -> Pending<Totals> {
@@ -169,26 +179,39 @@ impl Timeline {
     }
 
     /// Events of each stream in each column, stream after stream: by search where it can be,
-    /// whatever their number. (As long as records are missing in damaged packets, which a
-    /// frame learns from the one before, all entries are looked at instead: in that one frame
-    /// the missing ones are counted.)
+    /// whatever their number. (As long as the index has pages that records may be missing in,
+    /// because a packet was damaged, all entries are looked at instead. A frame learns it from
+    /// the one before: in that one they are counted.)
     ///
     /// # Errors
     /// More bins than the device binds at once.
     pub fn density(&self, window: &Window) -> Result<Pending<Vec<u32>>, ComputeError> {
-        if self.totals().missing > 0 {
-            return self.count(window, &Wanted::from(&Filter::all()));
-        }
         let (runs, rows) = (self.index.runs(), self.index.streams());
-        let other = Some(self.walker.totals_buffer());
-        let (pending, bins) =
-            self.compute.density_and(&self.buffers, &runs, rows, window, other)?;
-        let known = Arc::clone(&self.totals);
+        let (compute, buffers, other) =
+            (&self.compute, &self.buffers, Some(self.walker.totals_buffer()));
+        let (pending, bins) = if self.is_whole() {
+            compute.density_and(buffers, &runs, rows, window, other)?
+        } else {
+            let all = Wanted::from(&Filter::all());
+            compute.count_and(buffers, &runs, rows, window, &all, other)?
+        };
+        let seen = Arc::clone(&self.seen);
         Ok(pending.map(move |mut words| {
-            *known.lock().unwrap_or_else(PoisonError::into_inner) = totals(&words[bins..]);
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.totals = totals(&words[bins..]);
             words.truncate(bins);
             words
         }))
+    }
+
+    /// Whether each entry of the index is a record, as far as is known.
+    pub(super) fn is_whole(&self) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.totals.missing != seen.missing {
+            seen.missing = seen.totals.missing;
+            seen.suspect = self.index.taken();
+        }
+        !self.index.has_of_first(seen.suspect)
     }
 
     /// Events of the wanted classes in each column, stream after stream, row after row: looks

@@ -111,4 +111,9 @@ fn records_that_are_missing_are_not_counted_from_the_next_frame_on() {
     assert_eq!(frame(&timeline), found);
     let totals = timeline.totals();
     assert_eq!((totals.missing, totals.damaged), (place.room - found, 1));
+    // When it has gone, what comes is searched again.
+    assert!(!timeline.is_whole());
+    timeline.forget(u64::MAX);
+    assert!(timeline.is_whole() && timeline.index().is_empty());
+    assert_eq!(frame(&timeline), 0);
 }
