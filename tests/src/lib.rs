@@ -11,6 +11,7 @@ pub mod link;
 pub mod program;
 pub mod recording;
 pub mod records;
+pub mod schedule;
 pub mod terminal;
 pub mod timer;
 pub mod tracefs;
