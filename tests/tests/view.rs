@@ -156,7 +156,7 @@ fn what_was_lost_is_hatched_and_nothing_is_claimed_there() {
     let t = trace(&dir.path().join("t"));
     let at = |ms: u64| BEGIN + ms * MS;
     packet(&t, 0, 0, 0, &[switch(at(0), IDLE, RUNNABLE, A), switch(at(200), A, RUNNABLE, A)]);
-    packet(&t, 0, 1, 7, &[switch(at(600), B, SLEEPS, A), switch(at(1000), A, SLEEPS, IDLE)]);
+    packet(&t, 0, 1, 7, &[switch(at(600), A, RUNNABLE, A), switch(at(1000), A, SLEEPS, IDLE)]);
     drop(t);
     view_well(dir.path(), &["t", "--png", "p.png", "--size", "1200x700"]);
     let picture = Picture::open(&dir.path().join("p.png"));
