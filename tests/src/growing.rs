@@ -107,13 +107,24 @@ pub fn packet(
     discarded: u64,
     records: &[(u64, u32, u64, &str)],
 ) -> Vec<u8> {
+    let payload = |seq: &u64, text: &str| [&seq.to_le_bytes(), text.as_bytes(), &[0]].concat();
+    let records = records.iter().map(|(t, class, seq, text)| (*t, *class, payload(seq, text)));
+    packet_of(stream, sequence, discarded, &records.collect::<Vec<_>>())
+}
+
+/// A packet's bytes. Records: time, class, payload.
+#[must_use]
+pub fn packet_of(
+    stream: u64,
+    sequence: u64,
+    discarded: u64,
+    records: &[(u64, u32, Vec<u8>)],
+) -> Vec<u8> {
     let size = StreamClass::Cpu.header_size() as usize;
     let mut bytes = vec![0; size];
-    for (time, class, seq, text) in records {
+    for (time, class, payload) in records {
         bytes.extend(RecordHeader::extended(*class, *time));
-        bytes.extend(seq.to_le_bytes());
-        bytes.extend(text.as_bytes());
-        bytes.push(0);
+        bytes.extend(payload);
     }
     let content = bytes.len() as u64;
     bytes.resize(packet_size(content) as usize, 0);

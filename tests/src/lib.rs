@@ -13,6 +13,7 @@ pub mod picture;
 pub mod program;
 pub mod recording;
 pub mod records;
+pub mod schedule;
 pub mod terminal;
 pub mod timer;
 pub mod tracefs;

@@ -100,7 +100,7 @@ impl Theme {
         match ink {
             Ink::Unknown => self.page(),
             Ink::Idle => self.lane(),
-            Ink::Waiting => self.choose(0x7C5A1C, 0xF5CE85),
+            Ink::Waiting => self.choose(0x6E531F, 0xF6D795),
             Ink::Blocked => self.choose(0xD5504A, 0xC23B35),
             Ink::Others => self.choose(0x7D8590, 0x9AA1A9),
             Ink::Interrupt => self.choose(0xF0E442, 0xB8A800),

@@ -136,11 +136,11 @@ impl Frame {
                 sum.saturating_add(height + if new { head } else { 0 })
             })
         };
-        let room = self.plot.h;
+        let mut room = self.plot.h;
         let mut shown = picture.lanes.len();
         // Where they are too many for their heights, the last ones are left out.
         if needs(&picture.lanes, 100) > room {
-            let room = room.saturating_sub(line * 5 / 4);
+            room = room.saturating_sub(line * 5 / 4);
             // The sum grows with each lane.
             shown = (0..shown)
                 .collect::<Vec<_>>()

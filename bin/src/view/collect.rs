@@ -163,8 +163,11 @@ impl Collect {
     fn switch(&mut self, time: u64, cpu: u32, (prev, state, next): (i64, i64, i64)) {
         let (before, after) = (self.rank(prev), self.rank(next));
         let Some(cpu) = self.cpus.get_mut(&cpu) else { return };
+        // Until when it can be told back that this one ran.
+        let mut since = time;
         if cpu.lane.state == UNKNOWN {
-            cpu.lane.correct(cpu.known, before);
+            since = cpu.known;
+            cpu.lane.correct(since, before);
         } else if cpu.current != Some(prev) {
             // Somebody else came in between, untold: when, nobody knows.
             cpu.lane.correct(time, UNKNOWN);
@@ -179,7 +182,7 @@ impl Collect {
         let running = RUNNING.saturating_add(cpu.place);
         if let Some(lane) = self.tasks.get_mut(&prev) {
             if lane.state == UNKNOWN {
-                lane.correct(cpu.known, running);
+                lane.correct(since, running);
             } else if lane.state != running {
                 lane.correct(time, UNKNOWN);
             }

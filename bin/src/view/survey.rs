@@ -63,6 +63,16 @@ pub struct Missing {
     pub packets: u64,
 }
 
+/// What a CPU's last event told.
+#[derive(Default)]
+struct Last {
+    /// Since when it is known who runs; 0: since the first event.
+    since: u64,
+    /// Who does, and what it is called.
+    pid: Option<i64>,
+    name: Vec<u8>,
+}
+
 impl Survey {
     /// Looks at traces.
     ///
@@ -99,8 +109,7 @@ impl Survey {
 
     fn stream(&mut self, s: &mut StreamReader, wanted: &Wanted, select: &mut Selection) {
         let mut end = None;
-        // Since when it is known who runs, and who.
-        let mut last = (wanted.from, None);
+        let mut last = Last { since: wanted.from, ..Last::default() };
         while s.next_packet() {
             let Some(header) = s.header().copied() else { continue };
             let at = |t: u64| t.saturating_add(s.clock_offset());
@@ -110,7 +119,7 @@ impl Survey {
                 let since = end.map_or(to, |e: u64| e.min(to));
                 let (events, packets) = (lost.events, lost.packets);
                 self.lost.push(Missing { origin: from, from: since, to, events, packets });
-                last = (to.max(wanted.from), None);
+                last = Last { since: to.max(wanted.from), ..Last::default() };
             }
             end = Some(at(header.end));
             self.streams.entry(from.stream).or_insert((from, 0));
@@ -123,10 +132,19 @@ impl Survey {
                 }
             }
         }
+        // Who ran last ran to the end, as far as that is known.
+        let until = end.unwrap_or(0).min(wanted.to);
+        let ran = until.saturating_sub(last.since);
+        if let Some(pid) = last.pid.filter(|p| *p != 0 && ran > 0)
+            && let Some(cpu) = s.header().and_then(|h| Origin::from(h).cpu())
+        {
+            *self.cpus.entry(cpu).or_default() += ran;
+            task(&mut self.tasks, pid, &last.name).ran += ran;
+        }
     }
 
     #[inline]
-    fn event(&mut self, event: &Event<'_>, wanted: &Wanted, last: &mut (u64, Option<i64>)) {
+    fn event(&mut self, event: &Event<'_>, wanted: &Wanted, last: &mut Last) {
         let place = self.known.place(event.class);
         let met = &self.known.list[place];
         let t = event.time;
@@ -148,10 +166,11 @@ impl Survey {
                 let (before, after) = (prev.number(class, payload), next.number(class, payload));
                 let until = t.clamp(wanted.from, wanted.to);
                 // A trace that is drawn from its beginning begins with its first event.
-                let since = if last.0 == 0 { until } else { last.0 };
-                let told = last.1.is_none() || last.1 == before;
+                let since = if last.since == 0 { until } else { last.since };
+                let told = last.pid.is_none() || last.pid == before;
                 let ran = if told { until.saturating_sub(since) } else { 0 };
-                *last = (until, after);
+                (last.since, last.pid) = (until, after);
+                next_comm.text(class, payload).clone_into(&mut last.name);
                 let work = self.cpus.entry(cpu).or_default();
                 // Who only ran at another time has no lane.
                 let inside = ran > 0 || wanted.has(t);
@@ -159,7 +178,7 @@ impl Survey {
                     *work += ran;
                     task(&mut self.tasks, pid, prev_comm.text(class, payload)).ran += ran;
                 }
-                if let Some(pid) = after.filter(|p| *p != 0 && t <= wanted.to) {
+                if let Some(pid) = after.filter(|p| *p != 0 && wanted.has(t)) {
                     task(&mut self.tasks, pid, next_comm.text(class, payload));
                 }
             }
