@@ -9,6 +9,11 @@ use super::words::{case, middle, part, rate, time, unit, whole};
 /// out.
 pub fn table(report: &Report, room: Option<usize>) -> String {
     let mut text = format!("{}\n{}\n", report.machine.words(), report.noise.words());
+    let changed = report.limits.locked_ns.width();
+    if changed > 0.1 {
+        let percent = changed * 100.0;
+        let _ = writeln!(text, "its speed was not the same all the time: by {percent:.0} % of it");
+    }
     if !report.machine.optimised {
         text.push_str("this program was built without optimisation: its figures say nothing\n");
     }
