@@ -212,7 +212,6 @@ keep = \"512 MiB\"        # what the store keeps, or a time: \"30 s\" (of 1 GiB 
         let begin = |Pictured { wish, classes, pipeline: (name, offset), bytes }: Pictured| {
             let (store, device) = (&self.lane.store, self.lane.gpu());
             Live::begin(wish, store, device, &classes, (&name, offset), bytes)
-                .map_err(|e| BackendError::io("cannot start a thread for the picture", e))
         };
         let live = self.picture.take().map(begin).transpose()?;
         Ok(GpuOutput { lane: Arc::clone(&self.lane), live })

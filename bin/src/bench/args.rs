@@ -42,6 +42,9 @@ pub struct BenchArgs {
     /// Draw them
     #[arg(long, value_name = "FILE.svg")]
     pub plot: Option<PathBuf>,
+    /// Measure nothing: show (write, draw, compare) what an earlier run wrote as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub from: Option<PathBuf>,
     /// Say what has changed beyond the noise since an earlier run's JSON
     #[arg(long, value_name = "OLD.json")]
     pub compare: Option<PathBuf>,

@@ -10,25 +10,36 @@ use super::words::{case, rate, whole};
 /// Less is no change, however close the rounds were.
 const LEAST: f64 = 0.05;
 
-/// Reads an earlier run.
+/// With fewer rounds than this (on both sides) least and most say little: of three and three
+/// that are alike one in ten do not overlap, of five and five one in 126.
+pub const ENOUGH: usize = 5;
+
+/// Reads what was found earlier; `option` is what it was asked for with.
 ///
 /// # Errors
 /// It cannot be read, or is none.
-pub fn read(path: &Path) -> Result<Report, String> {
+pub fn read(option: &str, path: &Path) -> Result<Report, String> {
     let shown = path.display();
     let text = std::fs::read_to_string(path)
-        .map_err(|e| format!("--compare {shown}: cannot be read: {e}"))?;
+        .map_err(|e| format!("{option} {shown}: cannot be read: {e}"))?;
     serde_json::from_str(&text)
-        .map_err(|e| format!("--compare {shown}: is not what `rbpipe bench --json` writes: {e}"))
+        .map_err(|e| format!("{option} {shown}: is not what `rbpipe bench --json` writes: {e}"))
 }
 
 /// All changes, for people.
 pub fn changes(old: &Report, new: &Report) -> String {
-    let (mut text, mut compared, mut changed) = (String::new(), 0, 0);
+    let (mut text, mut compared, mut changed, mut few) = (String::new(), 0, 0, 0);
     for row in &new.rows {
         let Some(before) = old.rows.iter().find(|r| r.key() == row.key()) else { continue };
+        if before.runs.min(row.runs) < ENOUGH {
+            few += 1;
+            continue;
+        }
         compared += 1;
-        let said: Vec<_> = [cost(before, row), out(before, row)].into_iter().flatten().collect();
+        let said: Vec<_> = [cost(before, row), out(before, row).filter(|_| row.reader)]
+            .into_iter()
+            .flatten()
+            .collect();
         if !said.is_empty() {
             changed += 1;
             let name = format!("{}, {}, {} B", row.subject(), case(row), row.payload);
@@ -36,11 +47,19 @@ pub fn changes(old: &Report, new: &Report) -> String {
         }
     }
     let head = match (compared, changed) {
-        (0, _) => "no row of the earlier run was run again".to_owned(),
+        (0, _) if few == 0 => "no row of the earlier run was run again".to_owned(),
+        (0, _) => "nothing can be said of changes since the earlier run".to_owned(),
         (n, 0) => format!("nothing changed beyond the noise since the earlier run ({n} rows)"),
         (n, c) => format!("{c} of {n} rows changed beyond the noise since the earlier run:"),
     };
     let mut out = head + "\n" + &text;
+    if few > 0 {
+        let _ = writeln!(
+            out,
+            "  {few} rows had fewer than {ENOUGH} rounds here or there, too few to compare: more \
+             --seconds, or fewer rows (--backend, --payload, --mode)"
+        );
+    }
     if old.machine != new.machine {
         let _ = writeln!(
             out,
@@ -61,7 +80,6 @@ pub fn changes(old: &Report, new: &Report) -> String {
 fn change(old: &Spread, new: &Spread) -> Option<f64> {
     let apart = old.max < new.min || new.max < old.min;
     let change = (new.median - old.median) / old.median;
-    // One round each has no spread to speak of.
     let usual = LEAST.max((old.width() + new.width()) / 2.0);
     (apart && change.is_finite() && change.abs() > usual).then_some(change)
 }

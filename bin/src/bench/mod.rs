@@ -58,7 +58,10 @@ pub fn run(args: &BenchArgs, out: &mut impl Write) -> Result<bool, Error> {
     let (payloads, modes) = (args.payloads().map_err(usage)?, args.modes().map_err(usage)?);
     let (time, most) = (args.time().map_err(usage)?, args.most_writers().map_err(usage)?);
     let subjects = args.subjects().map_err(usage)?;
-    let old = args.compare.as_deref().map(compare::read).transpose().map_err(usage)?;
+    let read = |option, path: &Option<PathBuf>| {
+        path.as_deref().map(|p| compare::read(option, p)).transpose().map_err(Error::Usage)
+    };
+    let (old, earlier) = (read("--compare", &args.compare)?, read("--from", &args.from)?);
     if !args.dir.is_dir() {
         let message = format!("--dir {}: there is no such directory", args.dir.display());
         return Err(Error::Usage(message));
@@ -76,7 +79,9 @@ pub fn run(args: &BenchArgs, out: &mut impl Write) -> Result<bool, Error> {
             files.push((path.clone(), file, make));
         }
     }
-    let report = if args.scale {
+    let report = if let Some(earlier) = earlier {
+        earlier
+    } else if args.scale {
         let cases = scale::cases(subjects, !args.backend.is_empty(), most.max(8));
         Session::new(cases, &[scale::PAYLOAD], time, &args.dir)?.run("scale")?
     } else {

@@ -44,12 +44,12 @@ fn backends(report: &Report) -> String {
     payloads.sort_unstable();
     payloads.dedup();
     let group = (payloads.len() as f64 + 0.6) * LINE;
-    let (top, height) = (96.0, group * names.len() as f64);
+    let (top, height) = (100.0, group * names.len() as f64);
     let mut svg = Svg::new(1080.0, top + height + 64.0);
     head(&mut svg, report);
     let most = |rows: &[&Row], of: fn(&Row) -> f64| rows.iter().map(|r| of(r)).fold(0.0, f64::max);
     let ns = most(&costs, |r| r.ns.map_or(0.0, |n| n.max.min(3.0 * n.median)).max(r.parts_ns));
-    let (left, right) = ((230.0, 330.0), (680.0, 330.0));
+    let (left, right) = ((230.0, 330.0), (680.0, 310.0));
     let linear = |v: f64| left.0 + left.1 * (v / (ns * 1.05).max(1.0)).clamp(0.0, 1.0);
     let all = outs.iter().flat_map(|r| {
         [r.bytes_per_second.median, r.limit_bytes_per_second.map_or(0.0, |l| l.median)]
@@ -61,6 +61,10 @@ fn backends(report: &Report) -> String {
         |v: f64| right.0 + right.1 * ((v.max(1.0).log10() - low) / (high - low)).clamp(0.0, 1.0);
     axis_ns(&mut svg, ns, (top, height), &linear);
     for power in low as i32..=high as i32 {
+        // Not all have room for a label.
+        if high - low > 6.0 && power % 2 != 0 {
+            continue;
+        }
         let (unit, name) = unit(10f64.powi(power));
         let label = format!("{:.0} {name}B/s", 10f64.powi(power) / unit);
         svg.grid(log(10f64.powi(power)), top, height, &label);
@@ -89,8 +93,7 @@ fn backends(report: &Report) -> String {
                     svg.mark(log(limit.median), y);
                 }
                 bar(&mut svg, &row.bytes_per_second, y, colour, &log);
-                let x = log(row.bytes_per_second.max) + 7.0;
-                svg.text(x, y + 4.0, "start", 10, &rate(&row.bytes_per_second));
+                svg.text(1072.0, y + 4.0, "end", 10, &rate(&row.bytes_per_second));
             }
         }
     }
@@ -118,9 +121,15 @@ fn axis_ns(svg: &mut Svg, most: f64, (top, height): (f64, f64), x: &dyn Fn(f64) 
     let step = step(most);
     let mut at = 0.0;
     while at <= most * 1.05 {
-        svg.grid(x(at), top, height, &digits(at, false).replace(".0", ""));
+        svg.grid(x(at), top, height, &round(at));
         at += step;
     }
+}
+
+/// A round number as it is said.
+fn round(value: f64) -> String {
+    // What was added up step by step is a little off.
+    format!("{}", (value * 1e6).round() / 1e6)
 }
 
 /// A round step that makes four to nine of so much.
@@ -138,7 +147,7 @@ fn growth(report: &Report) -> String {
             names.push(row.subject());
         }
     }
-    let (width, height, top) = (300.0, 200.0, 110.0);
+    let (width, height, top) = (300.0, 200.0, 130.0);
     let mut svg = Svg::new(1080.0, top + 2.0 * (height + 70.0) + 10.0);
     head(&mut svg, report);
     for (i, name) in names.iter().enumerate() {
@@ -174,7 +183,7 @@ fn panel(
     let mut at = 0.0;
     while at <= ns * 1.08 {
         svg.line(left, y(at), left + width, y(at), "#dddddd", 1.0);
-        svg.text(left - 6.0, y(at) + 4.0, "end", 10, &digits(at, false).replace(".0", ""));
+        svg.text(left - 6.0, y(at) + 4.0, "end", 10, &round(at));
         at += step;
     }
     let mut ticks: Vec<u64> = rows.iter().map(|r| (axis.get)(r)).collect();
@@ -202,6 +211,7 @@ mod tests {
 
     #[test]
     fn steps_are_round_and_few() {
+        assert_eq!((round(5.0), round(0.1 + 0.2)), ("5".into(), "0.3".into()));
         for (most, want) in [(52.0, 10.0), (80.0, 10.0), (100.0, 20.0), (7.0, 1.0), (0.4, 0.05)] {
             assert!((step(most) - want).abs() < 1e-9, "{most}: {}", step(most));
         }

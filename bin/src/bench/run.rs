@@ -22,8 +22,8 @@ use super::machine::{self, Ticks};
 use super::report::Books;
 use super::writer::{Job, Written, process_seconds};
 
-/// How long a writer in block mode waits.
-const BLOCK_TIMEOUT: Duration = Duration::from_millis(5);
+/// How long a writer in block mode waits, as channels do where nothing is said.
+const BLOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long the end waits for anybody.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -156,6 +156,8 @@ pub fn run<B: Backend>(
     let other_bytes = other_ends.iter().map(|e| e.bytes()).sum();
     let others: f64 = other_ends.iter().map(|e| e.cpu_seconds()).sum();
     let bytes = match (other_ends.is_empty(), output_bytes) {
+        // What comes out later is none of the rate at which it was written.
+        _ if !takes => content,
         (false, _) => other_bytes,
         (true, 0) => content,
         (true, n) => n,

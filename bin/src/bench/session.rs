@@ -24,6 +24,9 @@ const SHORTEST: Duration = Duration::from_millis(2);
 /// Longer ones are better cut into more rounds.
 const LONG: f64 = 0.08;
 const MOST_ROUNDS: f64 = 9.0;
+/// For a comparison five rounds are wanted, if turns are not shorter than this for it.
+const SHORT: f64 = 0.02;
+const ENOUGH: f64 = super::compare::ENOUGH as f64;
 /// Rows whose rounds differ by more than this are run again while there is time.
 const WIDE: f64 = 0.10;
 
@@ -100,7 +103,7 @@ impl Session {
         let (load, ticks, cpu) = (machine::load(), Ticks::now(), process_seconds());
         let rows: usize = self.groups.iter().map(|g| g.cases.len()).sum();
         let slot = self.time.as_secs_f64() * 0.85 / rows.max(1) as f64;
-        let rounds = (slot / LONG).clamp(1.0, MOST_ROUNDS) as usize;
+        let rounds = (slot / LONG).max((slot / SHORT).min(ENOUGH)).clamp(1.0, MOST_ROUNDS) as usize;
         let mut left = (rows + self.groups.len()) * rounds;
         // What a turn takes beside the writing: opening and closing.
         let mut beside = Duration::from_millis(3);

@@ -9,6 +9,11 @@ use super::words::{case, middle, part, rate, time, unit, whole};
 /// out.
 pub fn table(report: &Report, room: Option<usize>) -> String {
     let mut text = format!("{}\n{}\n", report.machine.words(), report.noise.words());
+    let changed = report.limits.locked_ns.width();
+    if changed > 0.1 {
+        let percent = changed * 100.0;
+        let _ = writeln!(text, "its speed was not the same all the time: by {percent:.0} % of it");
+    }
     if !report.machine.optimised {
         text.push_str("this program was built without optimisation: its figures say nothing\n");
     }
@@ -20,8 +25,9 @@ pub fn table(report: &Report, room: Option<usize>) -> String {
     let mut at = 0;
     while at < report.rows.len() {
         let subject = report.rows[at].subject();
+        let scale = report.kind == "scale";
         let more = report.rows[at..].iter().take_while(|r| r.subject() == subject).count();
-        rows(&report.rows[at..at + more], room, &mut text);
+        rows(&report.rows[at..at + more], scale, room, &mut text);
         at += more;
     }
     for absent in &report.absent {
@@ -105,19 +111,17 @@ fn columns(first: usize, room: Option<usize>) -> Vec<&'static Column> {
     all
 }
 
-fn rows(rows: &[Row], room: Option<usize>, text: &mut String) {
+fn rows(rows: &[Row], scale: bool, room: Option<usize>, text: &mut String) {
     let Some(first) = rows.first() else { return };
     let limit = first.limit_bytes_per_second.filter(|_| first.limit != "memory copy");
     let limit = limit.map_or(String::new(), |l| format!(" {}", rate(&l)));
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
-    let _ = writeln!(
-        text,
-        "\n{}   (limit: {}{limit}; a ring of {:.1} MiB, the process grew by {:.1} MiB)",
-        first.subject(),
-        first.limit,
-        mib(first.ring_bytes as f64),
-        mib(first.memory_bytes.median)
-    );
+    let _ = write!(text, "\n{}   (limit: {}{limit}", first.subject(), first.limit);
+    if !scale {
+        let (ring, grown) = (mib(first.ring_bytes as f64), mib(first.memory_bytes.median));
+        let _ = write!(text, "; a ring of {ring:.1} MiB, the process grew by {grown:.1} MiB");
+    }
+    text.push_str(")\n");
     let width = rows.iter().map(|r| case(r).chars().count()).max().unwrap_or(0).max(9);
     let columns = columns(width, room);
     let mut line = format!("  {:width$}", "");

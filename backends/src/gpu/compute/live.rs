@@ -260,7 +260,8 @@ impl crate::gpu::Arrival for Told {
     fn forgotten(&mut self, oldest: u64) {
         // The device's index is a ring of its own.
         for heap in &mut lock(&self.0).heap {
-            while heap.pop_front_if(|w| w.number < oldest).is_some() {}
+            let gone = heap.iter().take_while(|w| w.number < oldest).count();
+            heap.drain(..gone);
         }
     }
 }

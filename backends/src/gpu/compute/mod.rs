@@ -19,7 +19,7 @@ mod live;
 mod pending;
 mod states;
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;
 mod timeline;
 mod values;
 mod walk;

@@ -54,6 +54,9 @@ struct Seen {
     suspect: u64,
 }
 
+/// Packets that lie in one buffer and have their entries in another, by the two.
+type Groups<'a> = BTreeMap<(&'a wgpu::Buffer, usize), Vec<Spot>>;
+
 /// The largest and the smallest page, in entries.
 const PAGE: (u64, u64) = (1 << 16, 1 << 8);
 
@@ -130,13 +133,14 @@ impl Timeline {
     /// # Errors
     /// A packet that lies outside its buffer. None of the packets that are encoded with it
     /// then get what their entries say: the index counts them, and no class has them.
+    #[expect(clippy::mutable_key_type, reason = "buffers are ordered by who they are")]
     pub fn arrive(
         &mut self,
         encoder: &mut CommandEncoder,
         packets: &[Arrival<'_>],
     ) -> Result<(), ComputeError> {
         self.index.next_batch();
-        let mut groups = BTreeMap::new();
+        let mut groups = Groups::new();
         for packet in packets {
             let records = packet.place.room;
             let most = u32::try_from(self.index.capacity()).unwrap_or(u32::MAX);
@@ -164,10 +168,11 @@ impl Timeline {
         self.encode(encoder, &mut groups)
     }
 
+    #[expect(clippy::mutable_key_type, reason = "buffers are ordered by who they are")]
     fn encode(
         &mut self,
         encoder: &mut CommandEncoder,
-        groups: &mut BTreeMap<(&wgpu::Buffer, usize), Vec<Spot>>,
+        groups: &mut Groups<'_>,
     ) -> Result<(), ComputeError> {
         let mut result = Ok(());
         for ((data, entries), spots) in std::mem::take(groups) {

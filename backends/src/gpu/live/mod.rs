@@ -20,14 +20,15 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rbpipe_core::backend::BackendError;
 use rbpipe_core::class::ClassRegistry;
 use rbpipe_core::clock;
 
+use super::compute;
 use super::device::Gpu;
 use super::store::Store;
 use crate::picture::{SizeError, Theme, draw, plan};
 use crate::timeline::Window;
-use index::{Index, Shared};
 use scene::Scene;
 
 /// Records are to be in the store this long after their commit, at most: a picture has them all.
@@ -49,7 +50,7 @@ pub(super) struct Wish {
 struct Painter {
     wish: Wish,
     store: Arc<Store>,
-    index: Shared,
+    index: compute::Live,
     scene: Scene,
     /// Columns of the last picture's lanes.
     columns: u32,
@@ -67,7 +68,7 @@ impl Live {
     /// Begins: has the store tell of what comes, and starts the thread.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// The device has no room for an index, or there is no thread to be had.
     pub(super) fn begin(
         wish: Wish,
         store: &Arc<Store>,
@@ -75,9 +76,9 @@ impl Live {
         classes: &Arc<ClassRegistry>,
         (pipeline, clock_offset): (&str, u64),
         bytes: u64,
-    ) -> std::io::Result<Self> {
-        let index = Index::shared(device, classes, bytes);
-        store.on_arrival(Box::new(index::Arriving(Arc::clone(&index))));
+    ) -> Result<Self, BackendError> {
+        let index = index::watch(store, device, classes, bytes)
+            .map_err(|e| BackendError::new(format!("{}: no picture: {e}", wish.path.display())))?;
         let title = format!("{pipeline}, channel {}", store.channel);
         let mut painter = Painter {
             scene: Scene { title, clock_offset, classes: Arc::clone(classes) },
@@ -100,7 +101,9 @@ impl Live {
             // All that is kept, to its last record.
             let newest = painter.store.lock().span().map(|(_, newest)| newest + 1);
             painter.paint(newest.unwrap_or_else(clock::now));
-        })?;
+        });
+        let thread =
+            thread.map_err(|e| BackendError::io("cannot start a thread for the picture", e))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
@@ -154,7 +157,8 @@ impl Painter {
         let picture = loop {
             let (from, to, columns) = (sketch.from, sketch.to, self.columns);
             let window = Window { from, to, columns };
-            let bins = index::count(&self.index, &self.store, &window, self.scene.classes.len())?;
+            let bins = index::count(&self.index, &window, self.scene.classes.len())
+                .map_err(|e| e.to_string())?;
             let picture = self.scene.fill(&sketch, bins, columns, &room);
             // How wide the lanes are depends on their names, and which there are on the counts:
             // mostly it is as in the last picture.

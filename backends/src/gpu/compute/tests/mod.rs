@@ -6,7 +6,7 @@
 mod counts;
 mod index;
 mod lanes;
-pub(in crate::gpu) mod walks;
+mod walks;
 
 use std::sync::OnceLock;
 

@@ -57,7 +57,7 @@ fn payload(random: &mut Random, class: &EventClass, out: &mut Vec<u8>) {
 
 /// The content of a packet of so many records, some of them aborted, and what is known of it:
 /// how many records are not aborted is its room.
-pub(in crate::gpu) fn packet(
+pub(super) fn packet(
     random: &mut Random,
     classes: &Classes,
     records: u64,
