@@ -14,8 +14,10 @@ pub struct Pixels {
     bytes: Vec<u8>,
 }
 
-/// What counts are drawn in, on dark pages.
-pub const COUNT: [u8; 3] = [0x4a, 0x9a, 0xe8];
+/// What counts are drawn in, on dark pages: lighter or darker, as there is more or less.
+fn is_count(p: &[u8]) -> bool {
+    p[2] > 120 && p[2] > p[0].saturating_add(60) && p[2] > p[1].saturating_add(30)
+}
 
 impl Pixels {
     /// Reads one; `None`: it is not there.
@@ -32,21 +34,17 @@ impl Pixels {
         Some(Self { width: info.width, height: info.height, bytes })
     }
 
-    /// Pixels that look like this one, nearly.
+    /// Pixels that show counts.
     #[must_use]
-    pub fn count(&self, colour: [u8; 3]) -> usize {
-        let near = |p: &[u8]| p.iter().zip(colour).all(|(a, b)| a.abs_diff(b) < 24);
-        self.bytes.chunks_exact(3).filter(|p| near(p)).count()
+    pub fn counts(&self) -> usize {
+        self.bytes.chunks_exact(3).filter(|p| is_count(p)).count()
     }
 
     /// Columns that have some.
     #[must_use]
-    pub fn columns(&self, colour: [u8; 3]) -> Vec<u32> {
-        let near = |p: &[u8]| p.iter().zip(colour).all(|(a, b)| a.abs_diff(b) < 24);
+    pub fn columns(&self) -> usize {
         let row = self.width as usize * 3;
-        let has = |x: &u32| {
-            self.bytes.chunks_exact(row).any(|row| near(&row[*x as usize * 3..*x as usize * 3 + 3]))
-        };
-        (0..self.width).filter(has).collect()
+        let has = |x: usize| self.bytes.chunks_exact(row).any(|row| is_count(&row[x..x + 3]));
+        (0..row).step_by(3).filter(|x| has(*x)).count()
     }
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rbpipe_tests::have_gpu;
-use rbpipe_tests::picture::{COUNT, Pixels};
+use rbpipe_tests::picture::Pixels;
 use rbpipe_tests::program::{rbpipe, runtime, signal};
 
 fn pipeline(dir: &Path, source: &str, keys: &str) -> Command {
@@ -36,8 +36,8 @@ fn the_end_has_a_picture(set: impl FnOnce(&mut Command)) {
     let picture = Pixels::read(&dir.path().join("p.png")).expect("a picture");
     assert_eq!((picture.width, picture.height), (800, 400));
     // As fast as that for all of the time: nearly every column has some.
-    let columns = picture.columns(COUNT);
-    assert!(columns.len() > 500, "{} columns: {said}", columns.len());
+    let columns = picture.columns();
+    assert!(columns > 500, "{columns} columns: {said}");
     let left: Vec<_> = std::fs::read_dir(dir.path()).expect("it is there").flatten().collect();
     assert_eq!(left.len(), 2, "nothing is left beside it: {left:?}");
 }
@@ -72,7 +72,7 @@ fn a_picture_shows_what_was_just_committed() {
         .spawn()
         .expect("it starts");
     let path = dir.path().join("p.png");
-    let shown = || Pixels::read(&path).map(|p| p.count(COUNT));
+    let shown = || Pixels::read(&path).map(|p| p.counts());
     let until = |what: &str, is: &dyn Fn(usize) -> bool| {
         let begin = Instant::now();
         while !shown().is_some_and(is) {

@@ -158,7 +158,7 @@ impl Timeline {
                 let place = Place { skip, room: part.len, ..packet.place };
                 let spot = Spot { place, data: packet.offset, entry: part.first, last };
                 let key = (packet.data, part.buffer);
-                groups.entry(key).or_insert_with(Vec::new).push(spot);
+                groups.entry(key).or_default().push(spot);
                 skip += part.len;
                 if last {
                     break;

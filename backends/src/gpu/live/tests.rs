@@ -1,14 +1,14 @@
 //! Goal: a picture has what there is most of, and shows what is missing. Method: a store's table
 //! and counts that are made up. (That counts are right: `compute`'s tests.)
 
-use rbpipe_core::backend::{Identity, StreamInfo};
-use rbpipe_core::class::{EventClass, Field, FieldType};
-use rbpipe_core::frontend::PacketFacts;
-use rbpipe_core::packet::StreamClass;
 use super::super::config::Keep;
 use super::super::store::{PacketEntry, Place};
 use super::*;
 use crate::picture::Content;
+use rbpipe_core::backend::{Identity, StreamInfo};
+use rbpipe_core::class::{EventClass, Field, FieldType};
+use rbpipe_core::frontend::PacketFacts;
+use rbpipe_core::packet::StreamClass;
 
 fn registry() -> Arc<ClassRegistry> {
     let registry = ClassRegistry::new();
