@@ -29,9 +29,9 @@ pub struct AdapterLine {
 /// The adapters that this build can use: none.
 ///
 /// # Errors
-/// Always: which build has them.
+/// Always.
 pub fn adapters() -> Result<Vec<AdapterLine>, BackendError> {
-    Err(not_here())
+    Err(BackendError::new("this rbpipe was built without GPUs"))
 }
 
 /// There are none to be quieted.

@@ -268,7 +268,7 @@ fn a_time_is_kept() {
         let (from, to) = table.span().expect("records");
         let kept = Duration::from_nanos(to - from);
         assert!(kept >= keep, "{way:?}: {kept:?}");
-        assert!(kept < 3 * keep, "{way:?}: {kept:?} of {}", run.value("packets"));
+        assert!(kept < 3 * keep, "{way:?}: {kept:?} of {:?}", table.came());
         assert!(table.oldest() > 0, "{way:?}");
     }
 }

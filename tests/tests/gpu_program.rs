@@ -145,3 +145,37 @@ fn channels_share_a_device() {
     assert_eq!((&c["records"], &d["records"]), (&200_000.into(), &200_000.into()));
     assert_eq!((c["copied_bytes"] == 0, d["copied_bytes"] == 0), (false, true), "{c} {d}");
 }
+
+/// The example runs where there is a GPU and where there is none, and comes to the same books.
+#[test]
+fn the_example_runs() {
+    const EXAMPLE: &str = include_str!("../../examples/pipeline.gpu.toml");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (config, report) = (dir.path().join("p.toml"), dir.path().join("r.json"));
+    std::fs::write(&config, EXAMPLE).expect("written");
+    let here = |_: &mut Command| {};
+    let sets: [(&str, &dyn Fn(&mut Command)); 2] = [
+        ("drivers", &here),
+        ("", &|command| {
+            without_drivers(command);
+        }),
+    ];
+    for (what, set) in sets {
+        let mut command = rbpipe();
+        command.arg("--config").arg(&config).arg("--report").arg(&report);
+        command.args(["--set", "pipeline.duration=1 s"]);
+        set(&mut command);
+        let out = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(0), "{what}: {said}");
+        let text = std::fs::read_to_string(&report).expect("a report");
+        let report: Value = serde_json::from_str(&text).expect("JSON");
+        let c = &report["channels"]["events"];
+        let recorded = c["recorded"].as_u64().expect("a number");
+        let parts = ["/output/records", "/output/failed_records", "/overwritten", "/kept"];
+        let sum: u64 = parts.iter().map(|p| c.pointer(p).and_then(Value::as_u64).expect(p)).sum();
+        assert_eq!(recorded, sum, "{what}: {c}");
+        assert!(recorded > 100_000, "{what}: {c}");
+        assert_eq!(c["gpu"]["records"], c["output"]["records"], "{what}: {c}");
+    }
+}
