@@ -226,6 +226,7 @@ impl crate::gpu::Arrival for Told {
                     data: buffer,
                     offset: *offset as u32,
                     place: place(packet, *offset as u32),
+                    lost: packet.lost > 0 || packet.missing > 0,
                 }),
                 Place::Heap(_) => None,
             })

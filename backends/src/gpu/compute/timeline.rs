@@ -17,6 +17,7 @@ use rbpipe_core::class::EventClass;
 use wgpu::{BufferUsages, CommandEncoder};
 
 use super::kernel::empty;
+use super::pick::{Picked, Picker, StateNames};
 use super::walk::{Walker, totals};
 use super::{Compute, ComputeError, Index, Pending, Run, Spot, Totals, Wanted, class_table};
 use crate::timeline::{Filter, Place, Rows, Window};
@@ -32,6 +33,8 @@ pub struct Arrival<'a> {
     pub offset: u32,
     /// What is known of it: `room` is how many records it has. Its `skip` is not used.
     pub place: Place,
+    /// Whether records of its stream are missing before it.
+    pub lost: bool,
 }
 
 /// See the module.
@@ -40,6 +43,7 @@ pub struct Timeline {
     walker: Walker,
     index: Index,
     buffers: Vec<wgpu::Buffer>,
+    pickers: Vec<Picker>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -82,6 +86,7 @@ impl Timeline {
             walker: Walker::new(&compute),
             index: Index::new(page as u32, per_buffer as u32, count),
             buffers: buffers.collect(),
+            pickers: Vec::new(),
             seen: Arc::default(),
             compute,
         })
@@ -118,6 +123,33 @@ impl Timeline {
         self.walker.classes(&self.compute, &class_table(classes));
     }
 
+    /// Has a field taken out of records that arrive from now on; gives its number, for
+    /// [`Timeline::states`].
+    pub fn pick(&mut self, picker: Picker) -> usize {
+        self.pickers.push(picker);
+        self.pickers.len() - 1
+    }
+
+    /// The state of each stream that held longest in each column, stream after stream, and the
+    /// value that each state (from 1 on; 0: not known) stands for: of a field that is picked
+    /// with [`Take::States`](super::Take::States). `None`: no such field.
+    ///
+    /// # Errors
+    /// More bins than the device binds at once.
+    pub fn states(
+        &self,
+        field: usize,
+        window: &Window,
+    ) -> Option<Result<Pending<(Vec<u32>, StateNames)>, ComputeError>> {
+        let picker = self.pickers.get(field)?;
+        Some(picker.states(&self.compute, self.index.streams(), window))
+    }
+
+    #[cfg(test)]
+    pub(super) fn pickers(&self) -> &[Picker] {
+        &self.pickers
+    }
+
     /// Lets go of what is older, in whole pages.
     pub fn forget(&mut self, before: u64) {
         self.index.forget(before);
@@ -136,9 +168,9 @@ impl Timeline {
         packets: &[Arrival<'_>],
     ) -> Result<(), ComputeError> {
         self.index.next_batch();
-        let mut groups = BTreeMap::new();
+        let (mut groups, mut picks) = (BTreeMap::new(), Vec::new());
         for packet in packets {
-            let records = packet.place.room;
+            let (records, lane) = (packet.place.room, packet.stream);
             let most = u32::try_from(self.index.capacity()).unwrap_or(u32::MAX);
             let mut skip = records.saturating_sub(most);
             // A packet without records is walked, too: it may have some that were given up.
@@ -146,7 +178,7 @@ impl Timeline {
                 let (begin, end) = (packet.place.begin, packet.place.end);
                 let part = self.index.place(packet.stream, records - skip, begin, end);
                 let Some(part) = part else {
-                    self.encode(encoder, &mut groups)?;
+                    self.encode(encoder, &mut groups, &mut picks)?;
                     self.index.next_batch();
                     continue;
                 };
@@ -155,19 +187,24 @@ impl Timeline {
                 let spot = Spot { place, data: packet.offset, entry: part.first, last };
                 let key = (packet.data, part.buffer);
                 groups.entry(key).or_insert_with(Vec::new).push(spot);
+                if !self.pickers.is_empty() {
+                    let lost = packet.lost && skip == 0;
+                    picks.push(Picked { data: packet.data, buffer: part.buffer, lane, spot, lost });
+                }
                 skip += part.len;
                 if last {
                     break;
                 }
             }
         }
-        self.encode(encoder, &mut groups)
+        self.encode(encoder, &mut groups, &mut picks)
     }
 
-    fn encode(
+    fn encode<'a>(
         &mut self,
         encoder: &mut CommandEncoder,
-        groups: &mut BTreeMap<(&wgpu::Buffer, usize), Vec<Spot>>,
+        groups: &mut BTreeMap<(&'a wgpu::Buffer, usize), Vec<Spot>>,
+        picks: &mut Vec<Picked<'a>>,
     ) -> Result<(), ComputeError> {
         let mut result = Ok(());
         for ((data, entries), spots) in std::mem::take(groups) {
@@ -175,6 +212,10 @@ impl Timeline {
             let done = self.walker.encode(&self.compute, encoder, data, entries, &spots);
             result = result.and(done);
         }
+        for picker in &self.pickers {
+            picker.encode(&self.compute, encoder, &self.buffers, picks);
+        }
+        picks.clear();
         result
     }
 
