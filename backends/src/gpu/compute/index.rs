@@ -141,7 +141,8 @@ impl Index {
     /// Lets pages go all of whose entries are earlier.
     pub fn forget(&mut self, before: u64) {
         for stream in &mut self.streams {
-            while let Some(page) = stream.pop_front_if(|p| p.end < before) {
+            while stream.front().is_some_and(|p| p.end < before) {
+                let Some(page) = stream.pop_front() else { break };
                 self.overwritten += u64::from(page.len);
                 self.free.push(page.id);
             }

@@ -261,7 +261,9 @@ impl crate::gpu::Arrival for Told {
     fn forgotten(&mut self, oldest: u64) {
         // The device's index is a ring of its own.
         for heap in &mut lock(&self.0).heap {
-            while heap.pop_front_if(|w| w.number < oldest).is_some() {}
+            while heap.front().is_some_and(|w| w.number < oldest) {
+                heap.pop_front();
+            }
         }
     }
 }

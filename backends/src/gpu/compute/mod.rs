@@ -31,7 +31,7 @@ pub use density::Run;
 pub use index::{Index, Part};
 pub use live::{Live, StreamRows};
 pub use pending::{ComputeError, Pending};
-pub use pick::{Picker, Take};
+pub use pick::{LaneStates, Picker, StateNames, Take};
 pub use states::Lane;
 pub use timeline::{Arrival, Timeline};
 pub use walk::{Spot, Totals, Walker};

@@ -20,6 +20,9 @@ pub enum Take {
 /// The value that each state stands for, from state 1 on; `None`: no value has had it yet.
 pub type StateNames = Vec<Option<u32>>;
 
+/// The state of each stream in each column, stream after stream, and what states stand for.
+pub type LaneStates = (Vec<u32>, StateNames);
+
 /// Names of states in the shader.
 const NAMES: usize = 1022;
 const STATES: u32 = 0x100;
@@ -147,7 +150,7 @@ impl Picker {
         compute: &Compute,
         streams: u32,
         window: &Window,
-    ) -> Result<Pending<(Vec<u32>, StateNames)>, ComputeError> {
+    ) -> Result<Pending<LaneStates>, ComputeError> {
         let lanes = streams.min(self.streams);
         let twice = compute.bins(lanes, window, 8)?;
         let list = (&self.lanes, lanes, twice);

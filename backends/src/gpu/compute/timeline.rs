@@ -10,14 +10,13 @@
 //! One lock around it serves an owner thread and a picture's thread: it is held from `arrive`
 //! to the submission, and while a frame is asked for, but not while it is waited for.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rbpipe_core::class::EventClass;
 use wgpu::{BufferUsages, CommandEncoder};
 
 use super::kernel::empty;
-use super::pick::{Picked, Picker, StateNames};
+use super::pick::{LaneStates, Picked, Picker};
 use super::walk::{Walker, totals};
 use super::{Compute, ComputeError, Index, Pending, Run, Spot, Totals, Wanted, class_table};
 use crate::timeline::{Filter, Place, Rows, Window};
@@ -57,6 +56,9 @@ struct Seen {
     /// So many of the first pages may have entries of records that are missing.
     suspect: u64,
 }
+
+/// Walks that are dispatched together: the buffers of packets and of entries that they see.
+type Groups<'a> = Vec<(&'a wgpu::Buffer, usize, Vec<Spot>)>;
 
 /// The largest and the smallest page, in entries.
 const PAGE: (u64, u64) = (1 << 16, 1 << 8);
@@ -140,7 +142,7 @@ impl Timeline {
         &self,
         field: usize,
         window: &Window,
-    ) -> Option<Result<Pending<(Vec<u32>, StateNames)>, ComputeError>> {
+    ) -> Option<Result<Pending<LaneStates>, ComputeError>> {
         let picker = self.pickers.get(field)?;
         Some(picker.states(&self.compute, self.index.streams(), window))
     }
@@ -168,7 +170,7 @@ impl Timeline {
         packets: &[Arrival<'_>],
     ) -> Result<(), ComputeError> {
         self.index.next_batch();
-        let (mut groups, mut picks) = (BTreeMap::new(), Vec::new());
+        let (mut groups, mut picks) = (Groups::new(), Vec::new());
         for packet in packets {
             let (records, lane) = (packet.place.room, packet.stream);
             let most = u32::try_from(self.index.capacity()).unwrap_or(u32::MAX);
@@ -185,8 +187,13 @@ impl Timeline {
                 let last = skip + part.len == records;
                 let place = Place { skip, room: part.len, ..packet.place };
                 let spot = Spot { place, data: packet.offset, entry: part.first, last };
-                let key = (packet.data, part.buffer);
-                groups.entry(key).or_insert_with(Vec::new).push(spot);
+                let is_its = |g: &&mut (&wgpu::Buffer, usize, Vec<Spot>)| {
+                    g.0 == packet.data && g.1 == part.buffer
+                };
+                match groups.iter_mut().rfind(is_its) {
+                    Some((_, _, spots)) => spots.push(spot),
+                    None => groups.push((packet.data, part.buffer, vec![spot])),
+                }
                 if !self.pickers.is_empty() {
                     let lost = packet.lost && skip == 0;
                     picks.push(Picked { data: packet.data, buffer: part.buffer, lane, spot, lost });
@@ -203,11 +210,11 @@ impl Timeline {
     fn encode<'a>(
         &mut self,
         encoder: &mut CommandEncoder,
-        groups: &mut BTreeMap<(&'a wgpu::Buffer, usize), Vec<Spot>>,
+        groups: &mut Groups<'a>,
         picks: &mut Vec<Picked<'a>>,
     ) -> Result<(), ComputeError> {
         let mut result = Ok(());
-        for ((data, entries), spots) in std::mem::take(groups) {
+        for (data, entries, spots) in std::mem::take(groups) {
             let entries = &self.buffers[entries];
             let done = self.walker.encode(&self.compute, encoder, data, entries, &spots);
             result = result.and(done);

@@ -99,7 +99,7 @@ impl Walker {
     ) -> Result<(), ComputeError> {
         let fits = |s: &&Spot| {
             u64::from(s.data) + u64::from(s.place.content) <= data.size()
-                && s.data % 4 == 0
+                && s.data.is_multiple_of(4)
                 && u64::from(s.entry) + u64::from(s.place.room) <= entries.size() / 16
         };
         if let Some(spot) = spots.iter().find(|s| !fits(s)) {
