@@ -9,7 +9,7 @@ pub fn density(entries: &[Entry], window: &Window) -> Vec<u32> {
     let mut before = density_before(entries, window.from);
     let mut bins = Vec::with_capacity(window.columns as usize);
     for i in 0..window.columns {
-        let next = before + density_before(&entries[before..], window.edge(i + 1));
+        let next = before + near(&entries[before..], window.edge(i + 1));
         bins.push((next - before) as u32);
         before = next;
     }
@@ -37,4 +37,15 @@ pub fn density_parts(parts: &[&[Entry]], window: &Window) -> Vec<u32> {
 #[must_use]
 pub fn density_before(entries: &[Entry], edge: u64) -> usize {
     entries.partition_point(|e| e.time() < edge)
+}
+
+/// The same where it is likely that they are few: looks at twice as many until one is later.
+fn near(entries: &[Entry], edge: u64) -> usize {
+    let mut reach = 16;
+    while entries.get(reach).is_some_and(|e| e.time() < edge) {
+        reach *= 2;
+    }
+    let from = reach / 2;
+    let from = if from < 16 { 0 } else { from };
+    from + density_before(&entries[from..entries.len().min(reach)], edge)
 }

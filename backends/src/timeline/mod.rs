@@ -9,6 +9,7 @@
 mod aggregate;
 mod count;
 mod density;
+mod pick;
 mod states;
 mod walk;
 mod window;
@@ -16,6 +17,7 @@ mod window;
 pub use aggregate::{Aggregate, FRACTION_BITS, Value, aggregate, quantise};
 pub use count::{Filter, Rows, count, count_parts, count_rows, count_rows_parts, count_threads};
 pub use density::{density, density_before, density_parts};
+pub use pick::{Field, pick};
 pub use states::{Transition, states};
 pub use walk::{Place, Stop, Walk, walk};
 pub use window::Window;

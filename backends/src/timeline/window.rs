@@ -26,10 +26,11 @@ impl Window {
     /// `columns`, where the last one ends.
     #[must_use]
     pub fn edge(&self, i: u32) -> u64 {
-        let columns = self.columns.max(1);
-        let part = u128::from(self.span()) * u128::from(i.min(columns)) / u128::from(columns);
-        // At most the span, so no more than `to`.
-        self.from + part as u64
+        let columns = u64::from(self.columns.max(1));
+        let i = u64::from(i).min(columns);
+        // Whole columns and what is over, apart: no number of more than 64 bits.
+        let (whole, over) = (self.span() / columns, self.span() % columns);
+        self.from + whole * i + over * i / columns
     }
 
     /// All edges, from that of the first column to the end of the last: one more than there

@@ -226,6 +226,7 @@ impl crate::gpu::Arrival for Told {
                     data: buffer,
                     offset: *offset as u32,
                     place: place(packet, *offset as u32),
+                    lost: packet.lost > 0 || packet.missing > 0,
                 }),
                 Place::Heap(_) => None,
             })
@@ -260,8 +261,9 @@ impl crate::gpu::Arrival for Told {
     fn forgotten(&mut self, oldest: u64) {
         // The device's index is a ring of its own.
         for heap in &mut lock(&self.0).heap {
-            let gone = heap.iter().take_while(|w| w.number < oldest).count();
-            heap.drain(..gone);
+            while heap.front().is_some_and(|w| w.number < oldest) {
+                heap.pop_front();
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ mod index;
 mod kernel;
 mod live;
 mod pending;
+mod pick;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use density::Run;
 pub use index::{Index, Part};
 pub use live::{Live, StreamRows};
 pub use pending::{ComputeError, Pending};
+pub use pick::{LaneStates, Picker, StateNames, Take};
 pub use states::Lane;
 pub use timeline::{Arrival, Timeline};
 pub use walk::{Spot, Totals, Walker};
@@ -45,6 +47,7 @@ pub struct Compute {
     states: Kernel,
     aggregate: Kernel,
     walk: Kernel,
+    pick: Kernel,
     /// A row table without a row: there are no bindings of nothing.
     nothing: wgpu::Buffer,
 }
@@ -67,6 +70,11 @@ impl Compute {
             states: kernel("states", source!("states.wgsl"), &[read, read, write, read, write]),
             aggregate: kernel("aggregate", source!("aggregate.wgsl"), &[read, read, write, read]),
             walk: kernel("walk", source!("walk.wgsl"), &[read, read, write, read, write]),
+            pick: kernel(
+                "pick",
+                source!("pick.wgsl"),
+                &[read, read, read, read, write, write, write],
+            ),
             nothing: kernel::upload(device, queue, "nothing", &[0; 4]),
             device: device.clone(),
             queue: queue.clone(),

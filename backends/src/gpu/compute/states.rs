@@ -52,14 +52,26 @@ impl Compute {
                 lane.capacity, lane.base
             )));
         }
-        let bins = empty(&self.device, "bins", twice / 2, BufferUsages::STORAGE);
-        let longest = empty(&self.device, "how long", twice, BufferUsages::STORAGE);
-        let edges = self.edges(&window.edges());
         // A ring without room is one of one: there is no remainder by 0.
         let words: Vec<u32> =
             lanes.iter().flat_map(|l| [l.base, l.capacity.max(1), l.first, l.len]).collect();
         let list = self.upload("lanes", &words);
-        let count = lanes.len() as u32 * window.columns;
+        self.states_in(transitions, (&list, lanes.len() as u32, twice), states, window, None)
+    }
+
+    /// The same of lanes that a shader has made.
+    pub(super) fn states_in(
+        &self,
+        transitions: &wgpu::Buffer,
+        (list, lanes, twice): (&wgpu::Buffer, u32, u64),
+        states: u32,
+        window: &Window,
+        other: Option<&wgpu::Buffer>,
+    ) -> Result<Pending<Vec<u32>>, ComputeError> {
+        let bins = empty(&self.device, "bins", twice / 2, BufferUsages::STORAGE);
+        let longest = empty(&self.device, "how long", twice, BufferUsages::STORAGE);
+        let edges = self.edges(&window.edges());
+        let count = lanes * window.columns;
         let params: Vec<Params> = (0..states.max(1))
             .step_by(SLOTS as usize)
             .map(|a| Params { first: 0, count, columns: window.columns, a, b: 0 })
@@ -68,12 +80,14 @@ impl Compute {
         let mut encoder = self.encoder("states");
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let used = [&list, &edges, &bins, transitions, &longest];
+            let used = [list, &edges, &bins, transitions, &longest];
             let group = self.states.bind(&self.device, &buffer, &used);
             for place in 0..params.len() {
                 self.states.dispatch(&mut pass, &group, place, count);
             }
         }
-        Ok(self.submit(encoder, &[(&bins, twice / 2)]))
+        let mut wanted = vec![(&bins, twice / 2)];
+        wanted.extend(other.map(|o| (o, o.size())));
+        Ok(self.submit(encoder, &wanted))
     }
 }

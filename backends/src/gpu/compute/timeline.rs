@@ -10,13 +10,13 @@
 //! One lock around it serves an owner thread and a picture's thread: it is held from `arrive`
 //! to the submission, and while a frame is asked for, but not while it is waited for.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rbpipe_core::class::EventClass;
 use wgpu::{BufferUsages, CommandEncoder};
 
 use super::kernel::empty;
+use super::pick::{LaneStates, Picked, Picker};
 use super::walk::{Walker, totals};
 use super::{Compute, ComputeError, Index, Pending, Run, Spot, Totals, Wanted, class_table};
 use crate::timeline::{Filter, Place, Rows, Window};
@@ -32,6 +32,8 @@ pub struct Arrival<'a> {
     pub offset: u32,
     /// What is known of it: `room` is how many records it has. Its `skip` is not used.
     pub place: Place,
+    /// Whether records of its stream are missing before it.
+    pub lost: bool,
 }
 
 /// See the module.
@@ -40,6 +42,7 @@ pub struct Timeline {
     walker: Walker,
     index: Index,
     buffers: Vec<wgpu::Buffer>,
+    pickers: Vec<Picker>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -54,8 +57,8 @@ struct Seen {
     suspect: u64,
 }
 
-/// Packets that lie in one buffer and have their entries in another, by the two.
-type Groups<'a> = BTreeMap<(&'a wgpu::Buffer, usize), Vec<Spot>>;
+/// Walks that are dispatched together: the buffers of packets and of entries that they see.
+type Groups<'a> = Vec<(&'a wgpu::Buffer, usize, Vec<Spot>)>;
 
 /// The largest and the smallest page, in entries.
 const PAGE: (u64, u64) = (1 << 16, 1 << 8);
@@ -85,6 +88,7 @@ impl Timeline {
             walker: Walker::new(&compute),
             index: Index::new(page as u32, per_buffer as u32, count),
             buffers: buffers.collect(),
+            pickers: Vec::new(),
             seen: Arc::default(),
             compute,
         })
@@ -121,6 +125,33 @@ impl Timeline {
         self.walker.classes(&self.compute, &class_table(classes));
     }
 
+    /// Has a field taken out of records that arrive from now on; gives its number, for
+    /// [`Timeline::states`].
+    pub fn pick(&mut self, picker: Picker) -> usize {
+        self.pickers.push(picker);
+        self.pickers.len() - 1
+    }
+
+    /// The state of each stream that held longest in each column, stream after stream, and the
+    /// value that each state (from 1 on; 0: not known) stands for: of a field that is picked
+    /// with [`Take::States`](super::Take::States). `None`: no such field.
+    ///
+    /// # Errors
+    /// More bins than the device binds at once.
+    pub fn states(
+        &self,
+        field: usize,
+        window: &Window,
+    ) -> Option<Result<Pending<LaneStates>, ComputeError>> {
+        let picker = self.pickers.get(field)?;
+        Some(picker.states(&self.compute, self.index.streams(), window))
+    }
+
+    #[cfg(test)]
+    pub(super) fn pickers(&self) -> &[Picker] {
+        &self.pickers
+    }
+
     /// Lets go of what is older, in whole pages.
     pub fn forget(&mut self, before: u64) {
         self.index.forget(before);
@@ -133,16 +164,15 @@ impl Timeline {
     /// # Errors
     /// A packet that lies outside its buffer. None of the packets that are encoded with it
     /// then get what their entries say: the index counts them, and no class has them.
-    #[expect(clippy::mutable_key_type, reason = "buffers are ordered by who they are")]
     pub fn arrive(
         &mut self,
         encoder: &mut CommandEncoder,
         packets: &[Arrival<'_>],
     ) -> Result<(), ComputeError> {
         self.index.next_batch();
-        let mut groups = Groups::new();
+        let (mut groups, mut picks) = (Groups::new(), Vec::new());
         for packet in packets {
-            let records = packet.place.room;
+            let (records, lane) = (packet.place.room, packet.stream);
             let most = u32::try_from(self.index.capacity()).unwrap_or(u32::MAX);
             let mut skip = records.saturating_sub(most);
             // A packet without records is walked, too: it may have some that were given up.
@@ -150,36 +180,49 @@ impl Timeline {
                 let (begin, end) = (packet.place.begin, packet.place.end);
                 let part = self.index.place(packet.stream, records - skip, begin, end);
                 let Some(part) = part else {
-                    self.encode(encoder, &mut groups)?;
+                    self.encode(encoder, &mut groups, &mut picks)?;
                     self.index.next_batch();
                     continue;
                 };
                 let last = skip + part.len == records;
                 let place = Place { skip, room: part.len, ..packet.place };
                 let spot = Spot { place, data: packet.offset, entry: part.first, last };
-                let key = (packet.data, part.buffer);
-                groups.entry(key).or_default().push(spot);
+                let is_its = |g: &&mut (&wgpu::Buffer, usize, Vec<Spot>)| {
+                    g.0 == packet.data && g.1 == part.buffer
+                };
+                match groups.iter_mut().rfind(is_its) {
+                    Some((_, _, spots)) => spots.push(spot),
+                    None => groups.push((packet.data, part.buffer, vec![spot])),
+                }
+                if !self.pickers.is_empty() {
+                    let lost = packet.lost && skip == 0;
+                    picks.push(Picked { data: packet.data, buffer: part.buffer, lane, spot, lost });
+                }
                 skip += part.len;
                 if last {
                     break;
                 }
             }
         }
-        self.encode(encoder, &mut groups)
+        self.encode(encoder, &mut groups, &mut picks)
     }
 
-    #[expect(clippy::mutable_key_type, reason = "buffers are ordered by who they are")]
-    fn encode(
+    fn encode<'a>(
         &mut self,
         encoder: &mut CommandEncoder,
-        groups: &mut Groups<'_>,
+        groups: &mut Groups<'a>,
+        picks: &mut Vec<Picked<'a>>,
     ) -> Result<(), ComputeError> {
         let mut result = Ok(());
-        for ((data, entries), spots) in std::mem::take(groups) {
+        for (data, entries, spots) in std::mem::take(groups) {
             let entries = &self.buffers[entries];
             let done = self.walker.encode(&self.compute, encoder, data, entries, &spots);
             result = result.and(done);
         }
+        for picker in &self.pickers {
+            picker.encode(&self.compute, encoder, &self.buffers, picks);
+        }
+        picks.clear();
         result
     }
 

@@ -6,6 +6,7 @@
 mod counts;
 mod index;
 mod lanes;
+mod picks;
 mod walks;
 
 use std::sync::OnceLock;

@@ -1,0 +1,138 @@
+// Takes a field out of the records of one class, in their order: an invocation for each stream,
+// which goes through the entries of the stream's packets and adds what it finds to the stream's
+// ring: the state that a lane is in from then on, or the field's value.
+
+struct Lane {
+    // The stream's ring of `capacity`, and which of it hold something.
+    base: u32,
+    capacity: u32,
+    first: u32,
+    len: u32,
+}
+
+struct Turn {
+    lane: u32,
+    // Its packets are those from `first` on.
+    first: u32,
+    count: u32,
+    pad: u32,
+}
+
+struct Place {
+    // What is to be added to an entry's offset to find its header in `data`.
+    data: u32,
+    // Its entries.
+    entry: u32,
+    count: u32,
+    // Not 0: something is missing before the packet, which begins at this time.
+    lost: u32,
+    begin_low: u32,
+    begin_high: u32,
+    pad0: u32,
+    pad1: u32,
+}
+
+// `columns` is the class; `a` where the field begins in the payload; `b` its bytes, and what is
+// wanted of it.
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> turns: array<Turn>;
+@group(0) @binding(2) var<storage, read> places: array<Place>;
+@group(0) @binding(3) var<storage, read> data: array<u32>;
+@group(0) @binding(4) var<storage, read> entries: array<vec4<u32>>;
+@group(0) @binding(5) var<storage, read_write> lanes: array<Lane>;
+@group(0) @binding(6) var<storage, read_write> rings: array<vec4<u32>>;
+// The value that each state stands for, and one more; 0: none yet.
+@group(0) @binding(7) var<storage, read_write> names: array<atomic<u32>, NAMES>;
+
+const NAMES = 1022u;
+// The state of values that there is no name left for.
+const OTHER = 1023u;
+const STATES = 0x100u;
+const SIGNED = 0x200u;
+
+fn word_at(at: u32) -> u32 {
+    let shift = at % 4u * 8u;
+    let first = data[at / 4u] >> shift;
+    if shift == 0u {
+        return first;
+    }
+    return first | (data[at / 4u + 1u] << (32u - shift));
+}
+
+// The state that stands for a value: from 1 on, in the order of a table that is looked
+// through from where the value's hash is.
+fn state_of(value: u32) -> u32 {
+    let key = value + 1u;
+    if key == 0u {
+        return OTHER;
+    }
+    var at = (value * 0x9e3779b1u >> 16u) % NAMES;
+    for (var tries = 0u; tries < NAMES; tries++) {
+        let seen = atomicCompareExchangeWeak(&names[at], 0u, key);
+        if seen.exchanged || seen.old_value == key {
+            return at + 1u;
+        }
+        // Weak: it may fail where it should not; then the same place once more.
+        if seen.old_value != 0u {
+            at = (at + 1u) % NAMES;
+        }
+    }
+    return OTHER;
+}
+
+fn add(lane: u32, what: vec4<u32>) {
+    let ring = lanes[lane];
+    if ring.capacity == 0u {
+        return;
+    }
+    rings[ring.base + (ring.first + ring.len) % ring.capacity] = what;
+    if ring.len < ring.capacity {
+        lanes[lane].len = ring.len + 1u;
+    } else {
+        lanes[lane].first = (ring.first + 1u) % ring.capacity;
+    }
+}
+
+@compute @workgroup_size(1)
+fn pick(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let number = task_of(group, groups);
+    if number >= params.count {
+        return;
+    }
+    let turn = turns[params.first + number];
+    let bytes = params.b & 0xffu;
+    for (var p = 0u; p < turn.count; p++) {
+        let place = places[turn.first + p];
+        if place.lost != 0u && (params.b & STATES) != 0u {
+            add(turn.lane, vec4<u32>(place.begin_low, place.begin_high, 0u, 0u));
+        }
+        for (var i = 0u; i < place.count; i++) {
+            let entry = entries[place.entry + i];
+            if entry.z != params.columns {
+                continue;
+            }
+            let header = place.data + entry.w;
+            let at = header + select(4u, 13u, (word_at(header) & 31u) == 31u) + params.a;
+            var value = vec2<u32>(word_at(at), 0u);
+            if bytes == 8u {
+                value.y = word_at(at + 4u);
+            } else {
+                let unused = 32u - 8u * bytes;
+                if (params.b & SIGNED) != 0u {
+                    value.x = bitcast<u32>(bitcast<i32>(value.x << unused) >> unused);
+                    value.y = select(0u, NONE, value.x >= 0x80000000u);
+                } else {
+                    value.x = value.x << unused >> unused;
+                }
+            }
+            if (params.b & STATES) != 0u {
+                add(turn.lane, vec4<u32>(entry.xy, state_of(value.x), 0u));
+            } else {
+                add(turn.lane, vec4<u32>(entry.xy, value));
+            }
+        }
+    }
+}
