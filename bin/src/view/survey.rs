@@ -116,7 +116,8 @@ impl Survey {
             let from = Origin::from(&header);
             if let Some(lost) = s.lost() {
                 let to = at(header.begin);
-                let since = end.map_or(to, |e: u64| e.min(to));
+                // The packet's last event was there.
+                let since = end.map_or(to, |e: u64| e.saturating_add(1).min(to));
                 let (events, packets) = (lost.events, lost.packets);
                 self.lost.push(Missing { origin: from, from: since, to, events, packets });
                 last = Last { since: to.max(wanted.from), ..Last::default() };
