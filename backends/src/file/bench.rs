@@ -36,7 +36,7 @@ fn room(place: &Path) -> Result<(), BackendError> {
             "{}: {} MiB are free, and {} are wanted: name a place with more (--dir)",
             place.display(),
             free >> 20,
-            2 * MOST >> 20
+            (2 * MOST) >> 20
         )));
     }
     Ok(())
