@@ -108,11 +108,11 @@ impl BenchArgs {
                 return Err(format!("--backend {name}: there is none in this build; {help}"));
             }
         }
-        let named = |s: &Box<dyn Subject>| {
-            let any = |n: &String| s.backend() == n || short(&**s) == *n;
+        let named = |s: &dyn Subject| {
+            let any = |n: &String| s.backend() == n || short(s) == *n;
             self.backend.is_empty() || self.backend.iter().any(any)
         };
-        Ok(all.into_iter().filter(named).collect())
+        Ok(all.into_iter().filter(|s| named(&**s)).collect())
     }
 
     /// The most threads that write.

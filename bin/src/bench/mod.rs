@@ -27,7 +27,7 @@ mod writer;
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
@@ -115,7 +115,7 @@ fn json(report: &Report) -> String {
     serde_json::to_string_pretty(report).map_or_else(|e| e.to_string(), |text| text + "\n")
 }
 
-fn write(file: &mut File, path: &PathBuf, text: &str) -> anyhow::Result<()> {
+fn write(file: &mut File, path: &Path, text: &str) -> anyhow::Result<()> {
     file.write_all(text.as_bytes())
         .with_context(|| format!("{}: cannot be written", path.display()))
 }

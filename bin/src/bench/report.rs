@@ -121,7 +121,6 @@ pub struct Row {
 
 impl Row {
     /// What it is, for comparison with another run's.
-    #[expect(clippy::type_complexity, reason = "it is compared, and no more")]
     pub fn key(&self) -> (&str, &str, &str, usize, u32, &str, bool, u64, u32, u32, u32) {
         (
             &self.backend,
