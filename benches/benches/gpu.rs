@@ -23,7 +23,7 @@ const SUBBUF: u64 = 64 << 10;
 const RING: u32 = 8;
 
 fn config(adapter: &Wanted, memory: Way, keep: u64) -> Config {
-    Config { adapter: adapter.clone(), memory, keep: Keep::Bytes(keep) }
+    Config { adapter: adapter.clone(), memory, keep: Keep::Bytes(keep), ..Config::default() }
 }
 
 /// Nanoseconds a record, in a ring that goes round and round: nobody takes packets.

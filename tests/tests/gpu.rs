@@ -26,7 +26,7 @@ const NOOP: Wanted = Wanted::Kind(Kind::Noop);
 const WAYS: [Way; 3] = [Way::Staged, Way::Direct, Way::Heap];
 
 fn config(adapter: &Wanted, memory: Way, keep: Keep) -> Config {
-    Config { adapter: adapter.clone(), memory, keep }
+    Config { adapter: adapter.clone(), memory, keep, ..Config::default() }
 }
 
 /// A channel that runs.
@@ -250,7 +250,7 @@ fn a_time_is_kept() {
         let run = start(config(&NOOP, way, Keep::Time(keep)), Mode::Block, (1 << 20, 4, 4));
         let end = Instant::now() + 4 * keep;
         let mut seq = 0;
-        let longest = |seq: u64| if seq % 2 == 0 { 4000 } else { 10 };
+        let longest = |seq: u64| if seq.is_multiple_of(2) { 4000 } else { 10 };
         let (writer, class) = (run.writer.clone(), run.class);
         // More than a segment of it (16 MiB) in each period.
         let writer = std::thread::spawn(move || {

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rbpipe_backends::gpu::compute::Live;
-use rbpipe_backends::gpu::{Config, Gpu, GpuDevice, Keep, Kind, Store, Wanted, Way};
+use rbpipe_backends::gpu::{Config, Gpu, GpuDevice, Kind, Store, Wanted, Way};
 use rbpipe_backends::timeline::{self, Entry, Filter, Rows, Window, walk};
 use rbpipe_core::backend::{Backend, ChannelPlan, Context};
 use rbpipe_core::channel::{Channel, ChannelOptions, Streams, Writer};
@@ -33,7 +33,7 @@ struct Running {
 }
 
 fn start(way: Way) -> Running {
-    let config = Config { adapter: Wanted::Kind(Kind::Cpu), memory: way, keep: Keep::default() };
+    let config = Config { adapter: Wanted::Kind(Kind::Cpu), memory: way, ..Config::default() };
     let registry = Arc::new(ClassRegistry::new());
     let geometry = Geometry::new(4096, 8, 8, 84).expect("a geometry");
     let classes = Arc::clone(&registry);
@@ -74,7 +74,7 @@ fn write(run: &Running, count: u64) -> JoinHandle<u64> {
         for n in 0..count {
             let late = n > count / 2 && n % 3 == 0;
             let bytes = if late {
-                "text\0"[n as usize % 5..].as_bytes().to_vec()
+                "text\0".as_bytes()[n as usize % 5..].to_vec()
             } else {
                 n.to_le_bytes().to_vec()
             };

@@ -154,7 +154,8 @@ fn the_example_runs() {
     let (config, report) = (dir.path().join("p.toml"), dir.path().join("r.json"));
     std::fs::write(&config, EXAMPLE).expect("written");
     let here = |_: &mut Command| {};
-    let sets: [(&str, &dyn Fn(&mut Command)); 2] = [
+    type Set<'a> = (&'a str, &'a dyn Fn(&mut Command));
+    let sets: [Set<'_>; 2] = [
         ("drivers", &here),
         ("", &|command| {
             without_drivers(command);
@@ -162,7 +163,7 @@ fn the_example_runs() {
     ];
     for (what, set) in sets {
         let mut command = rbpipe();
-        command.arg("--config").arg(&config).arg("--report").arg(&report);
+        command.current_dir(&dir).arg("--config").arg(&config).arg("--report").arg(&report);
         command.args(["--set", "pipeline.duration=1 s"]);
         set(&mut command);
         let out = command.output().expect("it runs");
@@ -177,5 +178,6 @@ fn the_example_runs() {
         assert_eq!(recorded, sum, "{what}: {c}");
         assert!(recorded > 100_000, "{what}: {c}");
         assert_eq!(c["gpu"]["records"], c["output"]["records"], "{what}: {c}");
+        std::fs::remove_file(dir.path().join("live.png")).expect("a picture");
     }
 }

@@ -13,7 +13,7 @@ use crate::picture;
 use crate::units::{Size, Time};
 
 /// Keys of `type = "gpu"`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Which adapter.
