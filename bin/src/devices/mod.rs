@@ -82,11 +82,9 @@ pub fn run(args: &DevicesArgs, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// GPUs that are here, in a few words each.
+/// GPUs that a pipeline can use, by name.
 pub fn gpus() -> Vec<String> {
-    let all = gpu::look(Path::new("/")).into_iter();
-    let here = all.filter(|d| d.kind == "gpu" && d.state != State::Absent);
-    here.map(|d| if d.what.is_empty() { d.name } else { d.what }).collect()
+    rbpipe_backends::gpu::adapters().unwrap_or_default().into_iter().map(|a| a.name).collect()
 }
 
 /// A line for each, in columns. Names and models are the system's: none is to drive a terminal.
