@@ -3,11 +3,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use rbpipe_core::backend::BackendError;
-use wgpu::{Adapter, BufferDescriptor, BufferUsages, ErrorFilter, Features};
+use wgpu::{
+    Adapter, BufferDescriptor, BufferUsages, ErrorFilter, Features, PollType, SubmissionIndex,
+};
 
 use super::adapter::{self, panicked, words};
 use super::config::{Kind, Wanted};
@@ -17,6 +21,48 @@ use crate::units::Size;
 /// Buffers of the store are no longer than this, whatever the adapter could do: what is
 /// overwritten at once is a part of the store, not half of it.
 const LONGEST: u64 = 128 << 20;
+
+/// Held while work is handed over to a device, or waited for: where one thread waits for a
+/// submission that another thread's call sees the end of, wgpu 30 panics ("if the queue is empty
+/// …"). Who waits does so for [`TURN`] at most, and lets others have theirs.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// See [`one_at_a_time`].
+pub(super) const TURN: Duration = Duration::from_millis(1);
+
+/// To be held around each `submit` and `poll`.
+pub(super) fn one_at_a_time() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for what a callback says through `told` when a submission has ended (`None`: all that
+/// there are). `None`: it said nothing within this time.
+pub(super) fn wait_for<T>(
+    device: &wgpu::Device,
+    submission: Option<SubmissionIndex>,
+    told: &Receiver<T>,
+    patience: Duration,
+) -> Option<T> {
+    let begin = Instant::now();
+    loop {
+        match told.try_recv() {
+            Ok(what) => return Some(what),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) if begin.elapsed() >= patience => return None,
+            Err(TryRecvError::Empty) => {}
+        }
+        let submission_index = submission.clone();
+        let turn = one_at_a_time();
+        let polled = device.poll(PollType::Wait { submission_index, timeout: Some(TURN) });
+        drop(turn);
+        match polled {
+            // It has ended, so another thread is in the middle of the callback.
+            Ok(_) => thread::yield_now(),
+            // It takes longer; the device's own thread is to have its turn, which a lock that is
+            // taken again at once would not give it.
+            Err(_) => thread::sleep(TURN / 10),
+        }
+    }
+}
 
 /// An opened adapter.
 pub struct Device {

@@ -271,9 +271,10 @@ impl Output<GpuMemory> for GpuOutput {
     async fn write_packet(&mut self, packet: Packet<GpuMemory>) {
         let parcel = Parcel::new(packet, Arc::clone(&self.lane));
         match &self.lane.device {
-            // Never waits: a stream has `reader_subbufs` packets out at most.
-            Some(device) if !device.gpu().is_lost() => device.inbox.push(parcel),
-            _ => parcel.keep(),
+            // Never waits: a stream has `reader_subbufs` packets out at most. A lost device's
+            // thread keeps them, too: in their order, behind those that wait there.
+            Some(device) => device.inbox.push(parcel),
+            None => parcel.keep(),
         }
     }
     async fn flush(&mut self) {

@@ -15,7 +15,7 @@ use rbpipe_core::stream::Nested;
 use wgpu::{CommandEncoder, MapMode, PollType, SubmissionIndex};
 
 use super::config::Way;
-use super::device::Gpu;
+use super::device::{Gpu, one_at_a_time};
 use super::lane::{Lane, Parcel, direct};
 use super::memory::GpuMemory;
 use super::store::{Kept, PacketEntry, Place, Room};
@@ -214,7 +214,9 @@ impl Owner {
         let index = (!is_empty).then(|| {
             let told = Arc::clone(&answer);
             encoder.on_submitted_work_done(move || told.done.store(true, Ordering::Release));
-            self.gpu.queue.submit([encoder.finish()])
+            let commands = [encoder.finish()];
+            let _turn = one_at_a_time();
+            self.gpu.queue.submit(commands)
         });
         drop(tables);
         for (buffer, lane) in freed {
@@ -241,7 +243,10 @@ impl Owner {
             None => PollType::Poll,
         };
         // That the time is over is no error.
-        let _ = self.gpu.device.poll(how);
+        {
+            let _turn = one_at_a_time();
+            let _ = self.gpu.device.poll(how);
+        }
         while let Some(batch) = self.travelling.front() {
             if batch.answer.failed.load(Ordering::Acquire) {
                 self.gpu.lose("a sub-buffer does not come back from it");

@@ -6,9 +6,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use rbpipe_core::backend::BackendError;
-use wgpu::{Buffer, BufferUsages, MapMode, PollType};
+use wgpu::{Buffer, BufferUsages, MapMode};
 
-use super::device::Gpu;
+use super::device::{Gpu, one_at_a_time, wait_for};
 use super::store::{PacketEntry, Place, Store};
 
 /// How long a copy may take.
@@ -83,7 +83,9 @@ fn copy(gpu: &Gpu, packets: &[PacketEntry]) -> Result<Option<Buffer>, BackendErr
                 at += entry.bytes;
             }
         }
+        let turn = one_at_a_time();
         gpu.queue.submit([encoder.finish()]);
+        drop(turn);
     };
     gpu.guard(record).ok_or_else(|| lost(gpu))?;
     Ok(Some(to))
@@ -93,11 +95,8 @@ fn read(gpu: &Gpu, buffer: &Buffer) -> Result<Vec<u8>, BackendError> {
     let (tell, told) = mpsc::channel();
     let map = || {
         buffer.map_async(MapMode::Read, .., move |result| _ = tell.send(result.is_ok()));
-        let wait = PollType::Wait { submission_index: None, timeout: Some(PATIENCE) };
-        let _ = gpu.device.poll(wait);
-        // The device's own thread may have been the one that was told.
-        match told.recv_timeout(PATIENCE) {
-            Ok(true) => buffer.get_mapped_range(..).ok().map(|view| view.to_vec()),
+        match wait_for(&gpu.device, None, &told, PATIENCE) {
+            Some(true) => buffer.get_mapped_range(..).ok().map(|view| view.to_vec()),
             _ => None,
         }
     };

@@ -141,11 +141,13 @@ fn has(image: &Image, words: &str, colour: Rgb, ground: Rgb, size: (u32, u32)) -
 #[test]
 fn names_are_whole_and_times_have_units() {
     // The second one is in a larger font.
-    for (theme, size) in [(Theme::Dark, SIZE), (Theme::Light, (2500, 1300))] {
+    let (dark, light) = (["0.2 s", "0.4 s"], ["0.20 s", "0.45 s"]);
+    for (theme, size, times) in [(Theme::Dark, SIZE, dark), (Theme::Light, (2500, 1300), light)] {
         let (picture, _) = picture(size);
         let image = draw(&picture, size, theme).expect("drawn");
         let (page, text) = (theme.page(), theme.text());
-        for words in ["CPU 0", "CPU 1", "all events", "alpha", "beta", "0.2 s", "0.4 s"] {
+        let names = ["CPU 0", "CPU 1", "all events", "alpha", "beta"];
+        for words in names.into_iter().chain(times) {
             assert!(has(&image, words, text, page, size), "{words} at {size:?}");
         }
         assert!(has(&image, "2023-11-14 22:13:20.000 UTC  ·  1 s", theme.dim(), page, size));

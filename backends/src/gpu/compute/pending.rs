@@ -3,8 +3,9 @@
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-use wgpu::{BufferUsages, MapMode, PollType};
+use wgpu::{BufferUsages, MapMode};
 
+use super::super::device::{one_at_a_time, wait_for};
 use super::Compute;
 
 /// How long a device may take. A driver that has lost its device says so sooner.
@@ -39,14 +40,9 @@ impl<T> Pending<T> {
     /// # Errors
     /// The device was lost, or takes longer than half a minute.
     pub fn wait(self) -> Result<T, ComputeError> {
-        let poll = PollType::Wait {
-            submission_index: Some(self.submission.clone()),
-            timeout: Some(PATIENCE),
-        };
         let failed = |what: String| ComputeError(format!("the GPU counted nothing: {what}"));
-        self.device.poll(poll).map_err(|e| failed(e.to_string()))?;
-        // Another thread may be in the middle of the call that it comes with.
-        let mapped = self.mapped.recv_timeout(PATIENCE).map_err(|e| failed(e.to_string()))?;
+        let mapped = wait_for(&self.device, Some(self.submission), &self.mapped, PATIENCE);
+        let mapped = mapped.ok_or_else(|| failed("it does not answer".into()))?;
         mapped.map_err(|e| failed(e.to_string()))?;
         let view = self.staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
         let words = view.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
@@ -88,7 +84,10 @@ impl Compute {
             encoder.copy_buffer_to_buffer(buffer, 0, &staging, at, Some(*bytes));
             at += bytes;
         }
-        let submission = self.queue.submit([encoder.finish()]);
+        let commands = [encoder.finish()];
+        let turn = one_at_a_time();
+        let submission = self.queue.submit(commands);
+        drop(turn);
         let (tell, mapped) = sync_channel(1);
         staging.map_async(MapMode::Read, .., move |result| {
             // Who no longer waits does not want to know.

@@ -48,7 +48,10 @@ fn a_timeline_has_the_newest_of_each_stream() {
             .collect();
         let mut encoder = compute.encoder("arrive");
         timeline.arrive(&mut encoder, &packets).unwrap();
-        compute.queue.submit([encoder.finish()]);
+        let commands = [encoder.finish()];
+        let turn = crate::gpu::device::one_at_a_time();
+        compute.queue.submit(commands);
+        drop(turn);
         if batch % 10 == 7 {
             let oldest = streams.values().map(|(end, _)| *end).min().unwrap();
             timeline.forget(oldest.saturating_sub(1 << 30));
@@ -104,7 +107,10 @@ fn records_that_are_missing_are_not_counted_from_the_next_frame_on() {
     let arrival = Arrival { stream: 0, data: &data, offset: 0, place: short, lost: false };
     let mut encoder = compute.encoder("arrive");
     timeline.arrive(&mut encoder, &[arrival]).unwrap();
-    compute.queue.submit([encoder.finish()]);
+    let commands = [encoder.finish()];
+    let turn = crate::gpu::device::one_at_a_time();
+    compute.queue.submit(commands);
+    drop(turn);
     let window = Window { from: 0, to: u64::MAX, columns: 1 };
     let found = walk(&bytes, &short, &classes).entries.len() as u32;
     let frame = |t: &Timeline| t.density(&window).unwrap().wait().unwrap()[0];

@@ -44,7 +44,10 @@ fn arrive(compute: &Compute, timeline: &mut Timeline, random: &mut Random) -> Ve
             .collect();
         let mut encoder = compute.encoder("arrive");
         timeline.arrive(&mut encoder, &arrivals).unwrap();
-        compute.queue.submit([encoder.finish()]);
+        let commands = [encoder.finish()];
+        let turn = crate::gpu::device::one_at_a_time();
+        compute.queue.submit(commands);
+        drop(turn);
     }
     seen
 }

@@ -126,7 +126,10 @@ fn both_walk(compute: &Compute, packets: &[(Vec<u8>, Place)], classes: &Classes)
     walker.classes(compute, &class_table(all.iter().map(|c| &**c)));
     let mut encoder = compute.encoder("walk");
     walker.encode(compute, &mut encoder, &data, &out, &spots).unwrap();
-    compute.queue.submit([encoder.finish()]);
+    let commands = [encoder.finish()];
+    let turn = crate::gpu::device::one_at_a_time();
+    compute.queue.submit(commands);
+    drop(turn);
 
     let mut expected = before;
     let mut totals = Totals::default();
