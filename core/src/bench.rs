@@ -18,9 +18,11 @@ pub struct BenchPlan<C> {
     pub limit: Option<BenchLimit>,
     /// Sets it up in this directory, which is empty and goes with all that is in it. Called once
     /// for each run.
-    #[expect(clippy::type_complexity, reason = "a function, said in full")]
-    pub set_up: Box<dyn Fn(&Path) -> Result<BenchRig<C>, BackendError> + Send>,
+    pub set_up: SetUp<C>,
 }
+
+/// See [`BenchPlan::set_up`].
+pub type SetUp<C> = Box<dyn Fn(&Path) -> Result<BenchRig<C>, BackendError> + Send>;
 
 /// What an output could do alone.
 pub struct BenchLimit {

@@ -94,6 +94,30 @@ fn a_picture_shows_what_was_just_committed() {
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }
 
+/// There is no room for it: said once, and the end is none that was asked for. (A directory that
+/// goes away is as good as a full disk, and needs no root.)
+#[test]
+fn a_picture_that_cannot_be_written_is_a_failure() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::create_dir(dir.path().join("here")).expect("made");
+    let source = "type = \"generator\"\nrate = 10000\nevents = 10000";
+    let keys = "png = \"here/p.png\"\npng_interval = \"100 ms\"";
+    let child = pipeline(dir.path(), source, keys).stderr(Stdio::piped()).spawn();
+    let child = child.expect("it starts");
+    let begin = Instant::now();
+    while !dir.path().join("here/p.png").exists() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "a first picture");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::fs::rename(dir.path().join("here"), dir.path().join("there")).expect("moved");
+    let out = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("10000 events recorded"), "nothing is lost with it: {said}");
+    // While it runs, and as the reason for its end.
+    assert_eq!(said.matches("here/p.png: no picture: No such file").count(), 2, "{said}");
+}
+
 #[test]
 fn what_cannot_be_a_picture_is_told() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -288,7 +288,6 @@ impl Output<GpuMemory> for GpuOutput {
     async fn close(&mut self) -> Result<(), BackendError> {
         self.flush().await;
         // The last picture has all that came.
-        drop(self.live.take());
-        Ok(())
+        self.live.take().map_or(Ok(()), |mut live| live.end())
     }
 }

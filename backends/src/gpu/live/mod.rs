@@ -58,10 +58,11 @@ struct Painter {
     failed: bool,
 }
 
-/// A thread that makes pictures. Dropped, it makes the last one, and ends.
+/// A thread that makes pictures, until it is told to end.
 pub(super) struct Live {
     stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: Option<JoinHandle<()>>,
+    /// Gives whether there is a last picture.
+    thread: Option<JoinHandle<Result<(), BackendError>>>,
 }
 
 impl Live {
@@ -100,7 +101,7 @@ impl Live {
             }
             // All that is kept, to its last record.
             let newest = painter.store.lock().span().map(|(_, newest)| newest + 1);
-            painter.paint(newest.unwrap_or_else(clock::now));
+            painter.last(newest.unwrap_or_else(clock::now))
         });
         let thread =
             thread.map_err(|e| BackendError::io("cannot start a thread for the picture", e))?;
@@ -108,13 +109,25 @@ impl Live {
     }
 }
 
-impl Drop for Live {
-    fn drop(&mut self) {
+impl Live {
+    /// Has the last picture made, and waits for it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn end(&mut self) -> Result<(), BackendError> {
         let (stop, wake) = &*self.stop;
         *stop.lock().unwrap_or_else(PoisonError::into_inner) = true;
         wake.notify_all();
-        if self.thread.take().is_some_and(|t| t.join().is_err()) {
-            tracing::error!("the picture's thread panicked: its last picture is old");
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let panicked = || BackendError::new("the picture's thread panicked: its last one is old");
+        thread.join().unwrap_or_else(|_| Err(panicked()))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Err(e) = self.end() {
+            tracing::error!("{e}");
         }
     }
 }
@@ -133,14 +146,21 @@ fn sleep_until((stop, wake): &(Mutex<bool>, Condvar), at: Instant) -> bool {
 }
 
 impl Painter {
-    /// A picture of the time before `to`.
+    /// A picture of the time before `to`; if there is none, that is said once.
     fn paint(&mut self, to: u64) {
-        let result = self.try_paint(to);
+        let result = self.last(to);
         let failed = result.is_err();
         if let (Err(why), false) = (result, self.failed) {
-            tracing::error!("{}: no picture: {why}", self.wish.path.display());
+            tracing::error!("{why}");
         }
         self.failed = failed;
+    }
+
+    /// A picture of the time before `to`.
+    fn last(&mut self, to: u64) -> Result<(), BackendError> {
+        let painted = self.try_paint(to);
+        let path = self.wish.path.display();
+        painted.map_err(|why| BackendError::new(format!("{path}: no picture: {why}")))
     }
 
     fn try_paint(&mut self, to: u64) -> Result<(), String> {
