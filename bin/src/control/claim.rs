@@ -39,7 +39,7 @@ pub fn claim(name: &str) -> Result<Claim, Taken> {
     claim_in(Place::make().map_err(Taken::Trouble)?, name)
 }
 
-fn claim_in(place: Place, name: &str) -> Result<Claim, Taken> {
+pub(super) fn claim_in(place: Place, name: &str) -> Result<Claim, Taken> {
     let (stem, shown) = (stem(name), place.path.display().to_string());
     let trouble = |what: &str, e: io::Error| {
         Taken::Trouble(format!("{shown}/{stem}.{what}: cannot be made: {e}"))

@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AT_MOST: Duration = Duration::from_secs(30);
 /// How long replies hold up the end of the program.
 const LAST: Duration = Duration::from_secs(1);
+/// How long those hold it up who have connected and asked nothing yet.
+const FIRST: Duration = Duration::from_millis(100);
 
 /// The open control socket of a running pipeline.
 pub struct Server {
@@ -41,6 +43,9 @@ struct Shared {
     exit: watch::Receiver<Option<u8>>,
     /// As many more as there are requests that have no reply yet.
     open: Arc<()>,
+    /// As many more as there are clients whose first request is not read yet; the one who
+    /// accepts them counts until nobody can come any more.
+    new: Arc<()>,
 }
 
 /// Begins to answer.
@@ -52,8 +57,9 @@ pub fn serve(claim: Arc<Claim>, pipeline: Outside, asked: Asked) -> std::io::Res
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
     let (exit, told) = watch::channel(None);
-    let shared = Arc::new(Shared { pipeline, asked, exit: told, open: Arc::default() });
-    tokio::spawn(accept(listener, Arc::clone(&shared)));
+    let shared =
+        Arc::new(Shared { pipeline, asked, exit: told, open: Arc::default(), new: Arc::default() });
+    tokio::spawn(accept(listener, Arc::clone(&shared), Arc::clone(&shared.new)));
     Ok(Server { claim, shared, exit })
 }
 
@@ -62,42 +68,64 @@ impl Server {
     pub fn end(self, code: u8) {
         self.claim.give_up();
         self.exit.send_replace(Some(code));
-        let deadline = Instant::now() + LAST;
-        while Arc::strong_count(&self.shared.open) > 1 && Instant::now() < deadline {
+        let begin = Instant::now();
+        let held = |by: &Arc<()>, at_most| Arc::strong_count(by) > 1 && begin.elapsed() < at_most;
+        while held(&self.shared.open, LAST) || held(&self.shared.new, FIRST) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
-async fn accept(listener: UnixListener, shared: Arc<Shared>) {
+/// Lets clients in, and at the end those who connected while there was something to connect to.
+async fn accept(listener: UnixListener, shared: Arc<Shared>, new: Arc<()>) {
     let room = Arc::new(Semaphore::new(CLIENTS));
+    let mut exit = shared.exit.clone();
     loop {
-        let Ok((mut stream, _)) = listener.accept().await else {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = exit.wait_for(Option::is_some) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => welcome(stream, &shared, &room),
             // No file descriptor left, most likely.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        // A stranger gets here only if somebody opened the directory to him.
-        let uid = stream.peer_cred().map(|peer| peer.uid());
-        let refused = if !uid.is_ok_and(|uid| uid == 0 || uid == geteuid().as_raw()) {
-            "this pipeline is another user's"
-        } else if let Ok(permit) = Arc::clone(&room).try_acquire_owned() {
-            let shared = Arc::clone(&shared);
-            tokio::spawn(async move {
-                client(&mut stream, &shared).await;
-                drop(permit);
-            });
-            continue;
-        } else {
-            "too many clients at once; try again"
-        };
-        // Into the socket's buffer, or not at all.
-        let _ = stream.try_write(&line(&Reply::error(refused)));
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
     }
+    // The socket's name is gone. Who waits in its queue is not told to tokio for certain yet.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, _)) = listener.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+            if let Ok(stream) = stream {
+                welcome(stream, &shared, &room);
+            }
+        }
+    }
+    drop(new);
+}
+
+/// Begins with a client, or refuses it.
+fn welcome(mut stream: UnixStream, shared: &Arc<Shared>, room: &Arc<Semaphore>) {
+    // A stranger gets here only if somebody opened the directory to him.
+    let uid = stream.peer_cred().map(|peer| peer.uid());
+    let refused = if !uid.is_ok_and(|uid| uid == 0 || uid == geteuid().as_raw()) {
+        "this pipeline is another user's"
+    } else if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+        let (shared, new) = (Arc::clone(shared), Arc::clone(&shared.new));
+        tokio::spawn(async move {
+            client(&mut stream, &shared, new).await;
+            drop(permit);
+        });
+        return;
+    } else {
+        "too many clients at once; try again"
+    };
+    // Into the socket's buffer, or not at all.
+    let _ = stream.try_write(&line(&Reply::error(refused)));
 }
 
 /// One client, until it has no more to ask.
-async fn client(stream: &mut UnixStream, shared: &Shared) {
+async fn client(stream: &mut UnixStream, shared: &Shared, new: Arc<()>) {
+    let mut new = Some(new);
     let mut bytes = Vec::new();
     loop {
         let (reply, last, open) = match timeout(PATIENCE, next_line(stream, &mut bytes)).await {
@@ -109,6 +137,7 @@ async fn client(stream: &mut UnixStream, shared: &Shared) {
                 Err(why) => (Reply::error(why), true, None),
                 Ok(request) => {
                     let open = Arc::clone(&shared.open);
+                    drop(new.take());
                     (shared.answer(request.command).await, false, Some(open))
                 }
             },
@@ -272,4 +301,66 @@ fn chain(e: &Refused) -> String {
         source = e.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::net::UnixStream;
+
+    use rbpipe_core::backend::Context;
+
+    use super::super::claim::claim_in;
+    use super::super::place::Place;
+    use super::super::protocol::VERSION;
+    use super::*;
+    use crate::snapshots::Recorders;
+
+    #[test]
+    fn who_came_before_the_end_is_answered() {
+        let dir = tempfile::tempdir().expect("made");
+        let path = dir.path().join("control");
+        std::fs::DirBuilder::new().mode(0o700).create(&path).expect("made");
+        let claim =
+            Arc::new(claim_in(Place::open(path.clone()).expect("ours"), "p").expect("free"));
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().expect("built");
+        let pipeline = Outside {
+            name: "p".into(),
+            begin: Instant::now(),
+            channels: Vec::new(),
+            sources: Vec::new(),
+            recorders: Recorders::new(Arc::new(Context::new("p")), Vec::new()),
+        };
+        let entered = runtime.enter();
+        let server = serve(claim, pipeline, Asked::default()).expect("it listens");
+        // Nobody accepts for a while, as on a machine that is busy.
+        let (busy, is_busy) = std::sync::mpsc::channel();
+        runtime.spawn(async move {
+            busy.send(()).expect("waited for");
+            std::thread::sleep(Duration::from_millis(40));
+        });
+        is_busy.recv().expect("sent");
+        let socket = Place::open(path).expect("ours").address("p.sock");
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(UnixStream::connect(&socket).expect("it listens"));
+        }
+        for client in &mut clients[..2] {
+            let request = Request { version: VERSION, command: Command::Stop };
+            client.write_all(&line(&request)).expect("written");
+        }
+        // The third one says nothing, and is waited for a moment only.
+        let begin = Instant::now();
+        server.end(7);
+        assert!(begin.elapsed() < LAST, "{:?}", begin.elapsed());
+        drop(entered);
+        runtime.shutdown_background();
+        for (i, mut client) in clients.into_iter().enumerate() {
+            let mut said = String::new();
+            let _ = client.read_to_string(&mut said);
+            assert_eq!(said.contains("\"exit\":7"), i < 2, "{i}: {said:?}");
+        }
+    }
 }
