@@ -3,6 +3,8 @@
 //! submit, new view) at 16 in a submission? And at what rate do bytes come into the store, beside
 //! the same bytes copied by the processor from as many sub-buffers to as much memory, in one run?
 //!
+//! `cargo bench --bench gpu -- rate` asks one of them: `writer`, `hand-over`, `rate`.
+//!
 //! On a GPU in software the "GPU" is this processor: no figure says how a card behaves.
 
 use std::hint::black_box;
@@ -182,7 +184,15 @@ fn main() {
     };
     println!("{} ({}), {}", best.name, best.kind, best.driver);
     let adapter = Wanted::Named(best.name.clone());
-    writer_cost(&adapter);
-    hand_over(&adapter);
-    rate(&adapter);
+    let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted = |part: &str| asked.is_empty() || asked.iter().any(|a| a == part);
+    if wanted("writer") {
+        writer_cost(&adapter);
+    }
+    if wanted("hand-over") {
+        hand_over(&adapter);
+    }
+    if wanted("rate") {
+        rate(&adapter);
+    }
 }

@@ -22,6 +22,8 @@ use super::store::{Kept, PacketEntry, Place, Room};
 
 /// Packets that are handed over at once, at most.
 const MOST: usize = 64;
+/// With as many packets a submission costs little more for each than with more.
+const WORTH: usize = 16;
 /// How long a packet waits for others.
 const PATIENCE: Duration = Duration::from_millis(1);
 /// A GPU that does not answer for so long is lost.
@@ -39,8 +41,8 @@ struct State {
     parcels: VecDeque<Parcel>,
     /// So many wait for all to be handed over.
     hurries: usize,
-    /// A stream has no more memories to give: waiting brings nothing.
-    all_out: bool,
+    /// A stream has so many waiting here that more would bring nothing.
+    enough: bool,
     stop: bool,
 }
 
@@ -60,13 +62,13 @@ impl Inbox {
 
     pub(super) fn push(&self, parcel: Parcel) {
         let mut state = self.lock();
-        let most = parcel.lane.reader_subbufs;
+        let enough = enough(parcel.lane.reader_subbufs);
         let (lane, stream) = (Arc::as_ptr(&parcel.lane), parcel.stream());
         state.parcels.push_back(parcel);
         let is_its = |p: &&Parcel| Arc::as_ptr(&p.lane) == lane && p.stream() == stream;
-        state.all_out |= state.parcels.iter().filter(is_its).count() >= most;
+        state.enough |= state.parcels.iter().filter(is_its).count() >= enough;
         // The first one begins a batch, which somebody must look at in time.
-        let wake = state.parcels.len() == 1 || state.parcels.len() == MOST || state.all_out;
+        let wake = state.parcels.len() == 1 || state.parcels.len() == MOST || state.enough;
         drop(state);
         if wake {
             self.work.notify_one();
@@ -163,7 +165,7 @@ impl Owner {
                 continue;
             };
             let left = PATIENCE.saturating_sub(first.since.elapsed());
-            let hurry = state.hurries > 0 || state.stop || (state.all_out && idle);
+            let hurry = state.hurries > 0 || state.stop || (state.enough && idle);
             if hurry || left.is_zero() || state.parcels.len() >= MOST || self.gpu.is_lost() {
                 return Next::Submit(take(&mut state));
             }
@@ -222,13 +224,12 @@ impl Owner {
         for (buffer, lane) in freed {
             recycle(&buffer, lane);
         }
-        let is_there = |p: &Parcel| p.lane.way == Way::Direct && !p.is_ordinary();
-        let (there, travels): (Vec<_>, Vec<_>) = parcels.into_iter().partition(is_there);
         // They are in the store already.
-        there.into_iter().for_each(Parcel::written);
+        let is_there = |p: &mut Parcel| p.lane.way == Way::Direct && !p.is_ordinary();
+        parcels.extract_if(.., is_there).for_each(Parcel::written);
         if let Some(index) = index {
             let since = Instant::now();
-            self.travelling.push_back(Batch { parcels: travels, index, since, answer });
+            self.travelling.push_back(Batch { parcels, index, since, answer });
         }
     }
 
@@ -285,11 +286,19 @@ impl Owner {
     }
 }
 
+/// So many packets of a stream, of the memories that may be on their way at once, are not kept
+/// waiting for others: all of them, since nothing more can come; of many memories half, so that
+/// the other half is filled while the GPU copies (a batch of 16 has what there is to gain by
+/// size).
+fn enough(memories: usize) -> usize {
+    if memories < 2 * WORTH { memories } else { memories / 2 }
+}
+
 /// A batch: so many packets, and no more than a segment of their store holds, so that none is
 /// overwritten by another one of it.
 fn take(state: &mut State) -> Vec<Parcel> {
     let mut bytes = 0;
-    let mut batch = Vec::new();
+    let mut batch = Vec::with_capacity(state.parcels.len().min(MOST));
     while let Some(parcel) = state.parcels.front() {
         bytes += parcel.size().next_multiple_of(super::store::ALIGNMENT);
         let fits = bytes <= parcel.lane.segment && batch.len() < MOST;
@@ -298,7 +307,7 @@ fn take(state: &mut State) -> Vec<Parcel> {
         }
         batch.extend(state.parcels.pop_front());
     }
-    state.all_out = !state.parcels.is_empty();
+    state.enough = !state.parcels.is_empty();
     batch
 }
 
@@ -357,10 +366,11 @@ impl Work<'_> {
     ) -> Option<Vec<PacketEntry>> {
         let mut entries = Vec::new();
         let is_told = table.arrival.is_some();
-        let relaxed = Ordering::Relaxed;
+        let mut handed = 0;
         for packet in parcels.filter_map(Parcel::packet) {
             let (size, facts) = (packet.size() as u64, *packet.facts());
             let stream = Arc::clone(packet.stream());
+            handed += 1;
             let memory = packet.memory_mut()?;
             let (place, own) = if lane.way == Way::Direct {
                 let len = memory.len() as u64;
@@ -372,9 +382,9 @@ impl Work<'_> {
             if is_told {
                 entries.push(entry.clone());
             }
-            lane.counts.handed.fetch_add(1, relaxed);
         }
-        lane.counts.submits.fetch_add(1, relaxed);
+        lane.counts.handed.fetch_add(handed, Ordering::Relaxed);
+        lane.counts.submits.fetch_add(1, Ordering::Relaxed);
         Some(entries)
     }
 
@@ -436,5 +446,32 @@ impl Work<'_> {
         // Without one it is not ready: it gets ordinary memory when it is put.
         *memory = other.unwrap_or_else(GpuMemory::none);
         Some(Place::Gpu { buffer, offset: 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::{Kind, Wanted};
+    use super::super::device::Device;
+    use super::*;
+
+    #[test]
+    fn a_device_that_does_not_answer_is_given_up() {
+        let adapter =
+            super::super::adapter::choose(&Wanted::Kind(Kind::Noop)).expect("it can be asked");
+        let device = Device::open(&adapter.expect("wgpu has it")).expect("it opens");
+        let gpu = Arc::clone(device.gpu());
+        let mut owner = Owner::new(Arc::clone(&gpu), Arc::default());
+        let index = gpu.queue.submit([]);
+        let mut travel = |since| {
+            let (parcels, answer) = (Vec::new(), Arc::default());
+            owner.travelling.clear();
+            owner.travelling.push_back(Batch { parcels, index: index.clone(), since, answer });
+            owner.poll(Duration::ZERO);
+            gpu.is_lost()
+        };
+        let now = Instant::now();
+        assert!(!travel(now), "it has time");
+        assert!(travel(now.checked_sub(HUNG + PATIENCE).expect("the machine has run longer")));
     }
 }

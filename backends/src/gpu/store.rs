@@ -9,7 +9,7 @@
 //! Whoever binds what the table names holds the table's lock from looking until its commands are
 //! submitted: the queue then runs them before anything that overwrites it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -93,7 +93,7 @@ pub struct Table {
     /// Gone with a lost device: packets, records.
     gone: (u64, u64),
     /// By stream: losses and sequence number of its last packet.
-    last: HashMap<u32, (u64, u64)>,
+    last: Vec<(u64, u64)>,
     pub(super) arrival: Option<Box<dyn Arrival>>,
 }
 
@@ -298,8 +298,11 @@ impl Table {
         (bytes, own): (u64, u64),
         place: Place,
     ) -> &PacketEntry {
-        let (lost, sequence) =
-            self.last.insert(stream.id, (facts.lost, facts.sequence)).unwrap_or_default();
+        let at = stream.id as usize;
+        if self.last.len() <= at {
+            self.last.resize(at + 1, (0, 0));
+        }
+        let (lost, sequence) = std::mem::replace(&mut self.last[at], (facts.lost, facts.sequence));
         let entry = PacketEntry {
             number: self.packets,
             stream: Arc::clone(stream),
