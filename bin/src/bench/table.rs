@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::report::{Limits, Report, Row};
-use super::words::{case, middle, part, rate, time, unit, whole};
+use super::reads;
+use super::report::{Limits, Report, Row, Spread};
+use super::words::{case, digits, middle, part, rate, time, unit, whole};
 
 /// All of it, as text; where `room` is given, no wider than that, as far as columns can be left
 /// out.
@@ -32,13 +33,18 @@ pub fn table(report: &Report, room: Option<usize>) -> String {
     }
     for absent in &report.absent {
         let name = super::report::named(&absent.backend, &absent.variant);
-        let _ = writeln!(text, "\n{name}: not here: {}", absent.why);
+        let what = match absent {
+            a if a.backend == reads::NAME => "left out",
+            a if a.failed => "failed, and had no more turns",
+            _ => "not here",
+        };
+        let _ = writeln!(text, "\n{name}: {what}: {}", absent.why);
     }
     if report.kind == "bench" {
         short(report, &mut text);
     }
     text.push('\n');
-    if room.is_some_and(|_| columns(20, room).len() < COLUMNS.len()) {
+    if room.is_some_and(|_| columns(&COLUMNS, 20, room).len() < COLUMNS.len()) {
         text.push_str(
             "the terminal has no room for some columns: --csv and --json have them all\n",
         );
@@ -90,6 +96,25 @@ const COLUMNS: [Column; 12] = [
     Column("CPU s/GB", 8, 2, |r| Some(middle(&r.cpu_seconds_per_gb?, 1.0))),
 ];
 
+/// The same where a trace is read.
+const READS: [Column; 6] = [
+    Column("events", 8, 0, |r| Some(events(r.books.written / r.runs.max(1) as u64))),
+    Column("ns an event", 17, 0, |r| Some(whole(&r.ns?, 1.0, r.runs))),
+    Column("events/s", 9, 1, |r| Some(count(r))),
+    Column("read", 10, 0, |r| Some(rate(&r.bytes_per_second))),
+    Column("of limit", 8, 2, |r| Some(format!("{:.2}", r.of_limit()?))),
+    Column("memory at most", 14, 0, |r| Some(format!("{} MiB", mib(&r.memory_bytes)))),
+];
+
+fn events(n: u64) -> String {
+    let (unit, name) = unit(n as f64);
+    format!("{} {name}", digits(n as f64 / unit, false)).trim_end().to_owned()
+}
+
+fn mib(bytes: &Spread) -> String {
+    digits(bytes.max / f64::from(1 << 20), false)
+}
+
 /// The row, if something comes out of it while it is written.
 fn out(row: &Row) -> Option<&Row> {
     row.reader.then_some(row)
@@ -101,8 +126,8 @@ fn count(row: &Row) -> String {
 }
 
 /// The columns that there is room for beside a first one of this width.
-fn columns(first: usize, room: Option<usize>) -> Vec<&'static Column> {
-    let mut all: Vec<_> = COLUMNS.iter().collect();
+fn columns(columns: &'static [Column], first: usize, room: Option<usize>) -> Vec<&'static Column> {
+    let mut all: Vec<_> = columns.iter().collect();
     let width = |c: &[&Column]| 2 + first + c.iter().map(|c| c.1 + 1).sum::<usize>();
     while room.is_some_and(|room| width(&all) > room) {
         let Some(least) = all.iter().map(|c| c.2).filter(|n| *n > 0).min() else { break };
@@ -113,17 +138,20 @@ fn columns(first: usize, room: Option<usize>) -> Vec<&'static Column> {
 
 fn rows(rows: &[Row], scale: bool, room: Option<usize>, text: &mut String) {
     let Some(first) = rows.first() else { return };
+    let is_read = first.trace_bytes > 0;
     let limit = first.limit_bytes_per_second.filter(|_| first.limit != "memory copy");
     let limit = limit.map_or(String::new(), |l| format!(" {}", rate(&l)));
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     let _ = write!(text, "\n{}   (limit: {}{limit}", first.subject(), first.limit);
-    if !scale {
+    if is_read {
+        let _ = write!(text, "; {} streams, as text, into nowhere", first.channels);
+    } else if !scale {
         let (ring, grown) = (mib(first.ring_bytes as f64), mib(first.memory_bytes.median));
         let _ = write!(text, "; a ring of {ring:.1} MiB, the process grew by {grown:.1} MiB");
     }
     text.push_str(")\n");
     let width = rows.iter().map(|r| case(r).chars().count()).max().unwrap_or(0).max(9);
-    let columns = columns(width, room);
+    let columns = columns(if is_read { &READS } else { &COLUMNS }, width, room);
     let mut line = format!("  {:width$}", "");
     for Column(head, width, ..) in &columns {
         let _ = write!(line, " {head:>width$}");
@@ -175,9 +203,10 @@ mod tests {
     /// Where there is no room, the least important columns go; those that say most stay.
     #[test]
     fn a_narrow_terminal_has_fewer_columns() {
-        assert_eq!(columns(20, None).len(), COLUMNS.len());
-        assert_eq!(columns(20, Some(200)).len(), COLUMNS.len());
-        let heads = |room| columns(20, Some(room)).iter().map(|c| c.0).collect::<Vec<_>>();
+        assert_eq!(columns(&COLUMNS, 20, None).len(), COLUMNS.len());
+        assert_eq!(columns(&COLUMNS, 20, Some(200)).len(), COLUMNS.len());
+        let heads =
+            |room| columns(&COLUMNS, 20, Some(room)).iter().map(|c| c.0).collect::<Vec<_>>();
         assert!(!heads(120).contains(&"p99") && heads(120).contains(&"max"));
         assert_eq!(heads(80), ["payload", "ns a record", "out", "of limit", "lost"]);
         assert_eq!(heads(10), heads(80));
