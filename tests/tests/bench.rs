@@ -7,6 +7,7 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use rbpipe_tests::program::{rbpipe, signal};
+use rbpipe_tests::terminal::Terminal;
 use serde_json::Value;
 
 fn bench(dir: &Path, args: &[&str]) -> Output {
@@ -221,6 +222,30 @@ fn a_comparison_says_what_changed_and_nothing_else() {
     old["rows"] = Value::Array(Vec::new());
     write("old.json", &old);
     assert!(compared().contains("no row of the earlier run was run again"));
+}
+
+/// Where stderr is a terminal it says how long it takes, and leaves nothing there.
+#[test]
+fn a_terminal_is_told_how_long_it_takes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let terminal = Terminal::new(1_000_000);
+    let stderr = std::fs::OpenOptions::new().write(true).open(&terminal.path).expect("opened");
+    let out = rbpipe()
+        .current_dir(dir.path())
+        .args(["bench", "--seconds", "1", "--backend", "pages:heap", "--payload", "8"])
+        .stderr(stderr)
+        .output()
+        .expect("it runs");
+    assert_eq!(out.status.code(), Some(0));
+    let begin = Instant::now();
+    let ends = |text: &str| text.ends_with("\r\u{1b}[K");
+    let mut text = String::new();
+    while !ends(&text) && begin.elapsed() < Duration::from_secs(10) {
+        text = String::from_utf8_lossy(&terminal.came().bytes).into_owned();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(ends(&text) && text.contains(" s left  pages, heap"), "{text:?}");
+    assert!(!String::from_utf8_lossy(&out.stdout).contains('\u{1b}'), "data is no progress");
 }
 
 /// Each adapter that a pipeline can name is benched in each way that it can do, beside what it

@@ -104,11 +104,11 @@ impl BenchArgs {
             if !all.iter().any(|s| is_meant(&**s, name)) {
                 let mut names: Vec<_> = all.iter().map(|s| s.backend().to_owned()).collect();
                 names.dedup();
-                let parts = |s: &Box<dyn Subject>| {
+                let parts = |s: &dyn Subject| {
                     let kinds = s.variant().split(", ").filter(|kind| !kind.is_empty());
                     kinds.map(|kind| format!("{}:{kind}", s.backend())).collect::<Vec<_>>()
                 };
-                names.extend(all.iter().flat_map(parts));
+                names.extend(all.iter().flat_map(|s| parts(&**s)));
                 names.dedup();
                 let help = suggest(name, names.iter().map(String::as_str));
                 return Err(format!("--backend {name}: there is none in this build; {help}"));

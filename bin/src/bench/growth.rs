@@ -88,7 +88,7 @@ fn read<'a>(report: &Report, names: &[String]) -> Option<Panel<'a>> {
     };
     Some(Panel {
         title: "ns an event that is read, by trace size".into(),
-        below: "bytes of the trace; below them the memory that `rbpipe read` had at most",
+        below: "the trace; below it, the most memory that reading it took",
         lines: vec![(names.iter().position(|n| n == reads::NAME)?, points)],
         bends: &[],
         tick: bytes,

@@ -79,7 +79,9 @@ fn backends(report: &Report) -> String {
     svg.aside(1072.0, top - 12.0, "end", 11, "of limit");
     let below = top + height + 32.0;
     svg.aside(left.0, below, "start", 11, "nanoseconds");
-    svg.aside(right.0, below, "start", 11, "each line is 10 or 100 times the one before");
+    let times = if high - low > 6.0 { 100 } else { 10 };
+    let words = format!("bytes a second; each line is {times} times the one before");
+    svg.aside(right.0, below, "start", 11, &words);
     for (i, name) in names.iter().enumerate() {
         let y = top + group * i as f64;
         svg.text(8.0, y + 15.0, "start", 13, name);
@@ -137,7 +139,8 @@ fn legend(svg: &mut Svg, y: f64) {
     svg.text(60.0, y + 4.0, "start", 11, "middle of the rounds, from the least to the most");
     svg.mark(16.0, y + 20.0);
     let words = "the limit, measured in the same minute. Left: a clock read, two locked operations \
-                 and the copy of the bytes, each alone. Right: the same bytes without rbpipe";
+                 and the copy of the bytes, each alone. Right: the same bytes without rbpipe, as \
+                 named at the left";
     svg.text(60.0, y + 24.0, "start", 11, words);
 }
 

@@ -100,7 +100,7 @@ pub const AXES: [Axis; 5] = [
             high: 100,
             at: 31,
             times: 1.05,
-            why: "a long header (13 bytes, not 4) from the 31st class on",
+            why: "long headers from the 31st class on",
         }],
         values: &[1, 10, 30, 100, 1000, 10_000],
         set: |c, n| Case { classes: n as u32, ..c },

@@ -154,7 +154,7 @@ impl Session {
             let end = Instant::now() + self.time.mul_f64(SHARE / (1.0 - SHARE));
             let (dir, begin, stop) = (dir.path(), Instant::now(), &*self.stop);
             let place = Place { dir, begin, end, share: SHARE, stop };
-            reads::run(&place, &self.runtime, &mut progress)?
+            reads::run(&place, &self.runtime, &mut progress)
         } else {
             reads::Found::default()
         };

@@ -51,7 +51,7 @@ pub fn make(
         ],
     ))?;
     let _runtime = runtime.enter();
-    let mut channels = Vec::new();
+    let mut prepared = Vec::new();
     for i in 0..STREAMS {
         let reader = <File as Backend>::READER_SUBBUFS;
         let geometry = Geometry::new(SUBBUF_SIZE, SUBBUF_COUNT, reader, MAX_HEADER as u32)?;
@@ -67,8 +67,10 @@ pub fn make(
             read_timer: Some(Duration::from_millis(10)),
             prefault: false,
         };
-        channels.push(Channel::open(options, backend)?);
+        prepared.push(Channel::prepare(options, backend)?);
     }
+    // All are in the directory before one of them begins to write there.
+    let channels = prepared.into_iter().map(|p| p.open()).collect::<Result<Vec<_>, _>>()?;
     let writers: Vec<_> = channels.iter().map(Channel::writer).collect();
     let monitors: Vec<_> = channels.iter().map(Channel::monitor).collect();
     let controls: Vec<_> = channels.iter().map(|c| Control::new(c.waker())).collect();

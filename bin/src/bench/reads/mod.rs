@@ -62,16 +62,26 @@ pub struct Place<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// Makes and reads traces until the time is over.
-///
-/// # Errors
-/// One cannot be written, or is not read as it was written.
-pub fn run(
+/// Makes and reads traces until the time is over. What goes wrong is told with what was left out.
+pub fn run(place: &Place<'_>, runtime: &tokio::runtime::Runtime, progress: &mut Progress) -> Found {
+    let (mut traces, mut found) = (Vec::new(), Found::default());
+    if let Err(why) = all(place, runtime, progress, &mut traces, &mut found) {
+        let (backend, variant) = (NAME.into(), String::new());
+        let why = format!("{why:#}");
+        found.left_out.push(Absent { backend, variant, why, failed: true });
+    }
+    found.rows = traces.iter().filter_map(Trace::row).collect();
+    found
+}
+
+/// … with errors: a trace cannot be written, or is not read as it was written.
+fn all(
     place: &Place<'_>,
     runtime: &tokio::runtime::Runtime,
     progress: &mut Progress,
-) -> anyhow::Result<Found> {
-    let (mut traces, mut found): (Vec<Trace>, _) = (Vec::new(), Found::default());
+    traces: &mut Vec<Trace>,
+    found: &mut Found,
+) -> anyhow::Result<()> {
     // Seconds that a byte takes to be written and read, as known by now.
     let mut each = 0.0;
     for size in SIZES {
@@ -90,19 +100,18 @@ pub fn run(
             break;
         }
         let mut trace = Trace { size, path, walked: Vec::new(), takes: Duration::ZERO };
-        trace.read(place, progress, &mut found)?;
+        trace.read(place, progress, found)?;
         each = begin.elapsed().as_secs_f64() / size as f64;
         traces.push(trace);
     }
     for _ in 1..MOST_ROUNDS {
-        for trace in &mut traces {
+        for trace in traces.iter_mut() {
             if !place.is_stopped() && Instant::now() + trace.takes.mul_f64(CAUTION) < place.end {
-                trace.read(place, progress, &mut found)?;
+                trace.read(place, progress, found)?;
             }
         }
     }
-    found.rows = traces.iter().filter_map(Trace::row).collect();
-    Ok(found)
+    Ok(())
 }
 
 impl Place<'_> {
