@@ -1,9 +1,12 @@
 //! `gpu` in a build without it: its face, and a word on which build has it.
 
+use std::path::Path;
+
 use async_trait::async_trait;
 use rbpipe_core::backend::{
     Backend, BackendError, ChannelPlan, ConfigProblem, Context, Identity, Output, StreamInfo,
 };
+use rbpipe_core::bench::BenchPlan;
 use rbpipe_core::stream::Packet;
 use serde::Deserialize;
 
@@ -62,6 +65,10 @@ type = \"gpu\"
     fn check(_: &Config, _: &ChannelPlan) -> Vec<ConfigProblem> {
         let message = format!("\"gpu\" is not in this build: {ADVICE}");
         vec![ConfigProblem { key: "type", message }]
+    }
+    fn bench_plans() -> Vec<BenchPlan<Config>> {
+        let set_up = Box::new(|_: &Path| Err(not_here()));
+        vec![BenchPlan { variant: String::new(), limit: None, set_up }]
     }
     fn open(_: Config, _: &ChannelPlan, _: &Context) -> Result<Self, BackendError> {
         Err(not_here())

@@ -5,9 +5,10 @@
 //! measured, and how, is the program's, and the same for all.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::BackendError;
+use crate::backend::{BackendError, Context};
 
 /// One way to bench a backend.
 pub struct BenchPlan<C> {
@@ -44,12 +45,21 @@ pub struct BenchRig<C> {
     pub most_bytes: Option<u64>,
     /// Takes what the output gives; dropped when the output is closed.
     pub other_end: Option<Box<dyn OtherEnd>>,
+    /// What it finds open already: a device whose opening would take longer than the run. `None`:
+    /// nothing, as in a pipeline that begins.
+    pub context: Option<Arc<Context>>,
+    /// Asked when the run is over: whether it was what it was to be. A run that something else
+    /// took the place of has no figures.
+    pub was_it: Option<WasIt>,
 }
+
+/// See [`BenchRig::was_it`].
+pub type WasIt = Box<dyn FnOnce() -> Result<(), BackendError>>;
 
 impl<C> BenchRig<C> {
     /// A configuration that needs nothing beside it.
     pub fn new(config: C) -> Self {
-        Self { config, most_bytes: None, other_end: None }
+        Self { config, most_bytes: None, other_end: None, context: None, was_it: None }
     }
 }
 

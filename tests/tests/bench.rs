@@ -7,6 +7,7 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use rbpipe_tests::program::{rbpipe, signal};
+use rbpipe_tests::terminal::Terminal;
 use serde_json::Value;
 
 fn bench(dir: &Path, args: &[&str]) -> Output {
@@ -221,6 +222,197 @@ fn a_comparison_says_what_changed_and_nothing_else() {
     old["rows"] = Value::Array(Vec::new());
     write("old.json", &old);
     assert!(compared().contains("no row of the earlier run was run again"));
+}
+
+/// Where stderr is a terminal it says how long it takes, and leaves nothing there.
+#[test]
+fn a_terminal_is_told_how_long_it_takes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let terminal = Terminal::new(1_000_000);
+    let stderr = std::fs::OpenOptions::new().write(true).open(&terminal.path).expect("opened");
+    let out = rbpipe()
+        .current_dir(dir.path())
+        .args(["bench", "--seconds", "1", "--backend", "pages:heap", "--payload", "8"])
+        .stderr(stderr)
+        .output()
+        .expect("it runs");
+    assert_eq!(out.status.code(), Some(0));
+    let begin = Instant::now();
+    let ends = |text: &str| text.ends_with("\r\u{1b}[K");
+    let mut text = String::new();
+    while !ends(&text) && begin.elapsed() < Duration::from_secs(10) {
+        text = String::from_utf8_lossy(&terminal.came().bytes).into_owned();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(ends(&text) && text.contains(" s left  pages, heap"), "{text:?}");
+    assert!(!String::from_utf8_lossy(&out.stdout).contains('\u{1b}'), "data is no progress");
+}
+
+/// Each adapter that a pipeline can name is benched in each way that it can do, beside what it
+/// could do alone; and its device was there all the time, else there would be no row.
+#[test]
+fn every_adapter_has_its_rows_and_its_limit() {
+    if !rbpipe_tests::have_gpu("every_adapter_has_its_rows_and_its_limit") {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path();
+    let args = ["--seconds", "1", "--backend", "gpu", "--payload", "256", "--mode", "block"];
+    let table = benched(place, &[&args[..], &["--writers", "1", "--json", "g.json"]].concat());
+    let report = json(&place.join("g.json"));
+    assert!(report["absent"].as_array().is_some_and(Vec::is_empty), "{report}");
+    rows(&report).iter().for_each(balance);
+    let adapters = rbpipe_backends::gpu::adapters().expect("adapters");
+    let named = report["machine"]["gpus"].as_array().expect("GPUs");
+    for adapter in &adapters {
+        let is_it = |v: &Value| v.as_str().is_some_and(|n| n.starts_with(&adapter.name));
+        assert!(named.iter().any(is_it) && table.contains(&adapter.name), "{}", adapter.name);
+        let name = adapter.name.split(" (").next().expect("a name");
+        for (way, limit) in [("staged", "GPU copy"), ("heap", "upload")] {
+            let of = |r: &&Value| {
+                let variant = r["variant"].as_str().expect("text");
+                variant.starts_with(name) && variant.ends_with(way)
+            };
+            let mine: Vec<_> = rows(&report).iter().filter(of).collect();
+            assert!(mine.len() >= 3, "{name}, {way}: {mine:?}");
+            for row in mine {
+                assert_eq!(row["limit"], limit, "{row}");
+                assert!(row["limit_bytes_per_second"]["median"].as_f64() > Some(1e6), "{row}");
+                // What a block-mode channel has, it has all in the store.
+                assert_eq!(row["books"]["written"], row["books"]["recorded"], "{row}");
+            }
+        }
+        // One in software shares its memory with the processor.
+        let is_direct = |r: &Value| r["limit"] == "copy into mapped memory";
+        assert!(adapter.kind != "cpu" || rows(&report).iter().any(is_direct), "{table}");
+    }
+    // A part of a kind's name picks it.
+    let args = ["--seconds", "0.3", "--backend", "gpu:heap", "--payload", "8", "--mode", "block"];
+    let table = benched(place, &[&args[..], &["--json", "h.json"]].concat());
+    let is_heap = |r: &Value| r["variant"].as_str().is_some_and(|v| v.ends_with(", heap"));
+    let picked = json(&place.join("h.json"));
+    assert!(!rows(&picked).is_empty() && rows(&picked).iter().all(is_heap), "{table}");
+}
+
+/// No driver: one sentence, and no failure of the others.
+#[test]
+fn without_a_gpu_one_sentence_says_why() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path();
+    let run = |backends: &str| {
+        let mut program = rbpipe();
+        // No file there, so no driver.
+        program.env("VK_DRIVER_FILES", place.join("none.json"));
+        program.env("VK_ICD_FILENAMES", place.join("none.json"));
+        let args = ["bench", "--seconds", "0.3", "--backend", backends, "--payload", "8"];
+        program.current_dir(place).args(args).output().expect("it runs")
+    };
+    let out = run("pages:heap,gpu");
+    let (text, err) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert_eq!((out.status.code(), &*err), (Some(0), ""), "{text}");
+    let said = text.lines().filter(|l| l.starts_with("gpu")).collect::<Vec<_>>();
+    let why = "gpu: not here: no Vulkan driver finds a GPU adapter: install ";
+    assert!(said.len() == 1 && said[0].starts_with(why), "{text}");
+    assert!(text.contains("GPU none"), "{text}");
+    // Of nothing else there is no table.
+    let out = run("gpu");
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{err}");
+    assert!(err.contains("nothing could be benched"), "{err}");
+}
+
+/// The cost of reading is measured of every trace that there is time for, each event of which is
+/// read; those that there is none for are named. Memory does not grow with the trace.
+#[test]
+fn reading_is_measured_by_trace_size() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = dir.path();
+    let args = ["--scale", "--seconds", "6", "--backend", "file", "--json", "r.json"];
+    let args = [&args[..], &["--csv", "r.csv", "--plot", "r.svg"]].concat();
+    let table = benched(place, &args);
+    assert_eq!(names(place), ["r.csv", "r.json", "r.svg"], "no trace is left");
+    let report = json(&place.join("r.json"));
+    let read: Vec<_> = rows(&report).iter().filter(|r| r["backend"] == "read").collect();
+    let absent = report["absent"].as_array().expect("a list");
+    assert!(read.len() >= 2, "{table}");
+    assert_eq!(read.len() + absent.len(), 5, "{table}");
+    let mut size = 100_000;
+    for row in &read {
+        size *= 10;
+        balance(row);
+        assert_eq!(row["trace_bytes"], size, "{row}");
+        let runs = row["runs"].as_u64().expect("runs");
+        assert_eq!(row["books"]["written"].as_u64(), Some(size / 28 * runs), "{row}");
+        assert!(row["ns"]["median"].as_f64() > Some(1.0), "{row}");
+        assert!(row["limit_bytes_per_second"]["median"].as_f64() > Some(1e6), "{row}");
+        // A tenth of the larger traces, whatever of the program itself is in it.
+        let most = row["memory_bytes"]["max"].as_f64().expect("bytes");
+        assert!((1e6..64e6).contains(&most), "{row}");
+    }
+    let memory = |row: &Value| row["memory_bytes"]["max"].as_f64().expect("bytes");
+    let (least, most) = (memory(read[0]), memory(read[read.len() - 1]));
+    assert!(most - least < 4e6, "memory grows with the trace: {least} to {most}");
+    for left_out in absent {
+        let why = left_out["why"].as_str().expect("text");
+        assert!(why.contains("--seconds") || why.contains("--dir"), "{why}");
+        let variant = left_out["variant"].as_str().expect("text");
+        assert!(table.contains(&format!("read, {variant}: left out: ")), "{table}");
+    }
+    assert!(table.contains("\nread   (limit: plain read") && table.contains("ns an event"));
+    let svg = texts_of(&std::fs::read_to_string(place.join("r.svg")).expect("drawn"));
+    for words in ["ns an event that is read, by trace size", "1 MB", "10 MB", "MiB"] {
+        assert!(svg.contains(words), "{words}");
+    }
+    let lines = csv(&std::fs::read_to_string(place.join("r.csv")).expect("written"));
+    let at = |name: &str| lines[0].iter().position(|n| n == name).expect(name);
+    let of = |l: &&Vec<String>| l[at("backend")] == "read" && l[at("trace_bytes")] != "0";
+    assert_eq!(lines.iter().filter(of).count(), read.len());
+
+    // Another run's reading is compared by size.
+    let mut old = report.clone();
+    for report in [&mut old, &mut report.clone()] {
+        for row in report["rows"].as_array_mut().expect("rows") {
+            row["runs"] = 9.into();
+        }
+    }
+    let write = |name: &str, report: &Value| {
+        std::fs::write(place.join(name), report.to_string()).expect("written");
+    };
+    write("now.json", &old);
+    let is_10 = |r: &&mut Value| r["trace_bytes"] == 10_000_000;
+    let row = old["rows"].as_array_mut().expect("rows").iter_mut().find(is_10).expect("a row");
+    row["ns"] = serde_json::json!({"median": 1.0, "min": 1.0, "max": 1.0});
+    write("old.json", &old);
+    let said = benched(place, &["--from", "now.json", "--compare", "old.json"]);
+    let line = said.lines().find(|l| l.contains("a record costs")).expect("a line");
+    assert!(line.trim_start().starts_with("read, trace of 10 MB"), "{line}");
+}
+
+/// A trace that there is no room for is not begun.
+#[test]
+fn a_small_disk_leaves_big_traces_out() {
+    if !rbpipe_tests::have("small", "unshare", &["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = "mkdir small && mount -t tmpfs -o size=600m none small && exec \"$0\" bench \
+                  --scale --seconds 2 --backend file --dir small --json o.json";
+    let out = std::process::Command::new("unshare")
+        .args(["-rm", "bash", "-c", script])
+        .arg(rbpipe().get_program())
+        .current_dir(dir.path())
+        .output()
+        .expect("it runs");
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!((out.status.code(), &*err), (Some(0), ""));
+    let report = json(&dir.path().join("o.json"));
+    let absent = report["absent"].as_array().expect("a list");
+    for size in ["1 GB", "10 GB"] {
+        let left_out = absent.iter().find(|a| a["variant"] == size).expect(size);
+        let why = left_out["why"].as_str().expect("text");
+        assert!(why.contains(" are free, and ") && why.ends_with("(--dir)"), "{why}");
+    }
+    assert!(rows(&report).iter().any(|r| r["trace_bytes"] == 1_000_000), "{report}");
 }
 
 #[test]

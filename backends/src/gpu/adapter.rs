@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rbpipe_core::backend::BackendError;
-use wgpu::{Adapter, Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
+use wgpu::{Adapter, Backends, DeviceType, Features, Instance, InstanceDescriptor, InstanceFlags};
 
 use super::config::{Kind, Wanted};
 use crate::units::Size;
@@ -65,6 +65,29 @@ pub(super) fn kind_of(adapter: &Adapter) -> Kind {
     }
 }
 
+/// Whether what the processor writes may be where shaders find it.
+pub(super) fn is_direct(adapter: &Adapter) -> bool {
+    // Its documentation warns of it for memory that is not shared.
+    let shares = matches!(kind_of(adapter), Kind::Integrated | Kind::Cpu | Kind::Noop);
+    shares && adapter.features().contains(Features::MAPPABLE_PRIMARY_BUFFERS)
+}
+
+/// The adapters that a configuration can name, the best first: of those with one name the first.
+///
+/// # Errors
+/// A driver that panics, in one sentence.
+pub(super) fn named() -> Result<Vec<Adapter>, BackendError> {
+    let mut found = find(&instance(Backends::VULKAN), Backends::VULKAN)?;
+    let mut names = Vec::new();
+    found.retain(|adapter| {
+        let name = adapter.get_info().name;
+        let is_new = !names.contains(&name);
+        names.push(name);
+        is_new
+    });
+    Ok(found)
+}
+
 fn instance(backends: Backends) -> Instance {
     let mut descriptor = InstanceDescriptor {
         backends,
@@ -118,7 +141,9 @@ pub(super) fn choose(wanted: &Wanted) -> Result<Option<Adapter>, BackendError> {
             adapter.get_info().name.to_lowercase().contains(&name.to_lowercase())
         }
     };
-    if let Some(adapter) = found.iter().find(is_it) {
+    // "RTX 3080" is that one, though an "RTX 3080 Ti" comes first.
+    let is_named = |a: &&Adapter| matches!(wanted, Wanted::Named(n) if a.get_info().name == *n);
+    if let Some(adapter) = found.iter().find(is_named).or_else(|| found.iter().find(is_it)) {
         return Ok(Some(adapter.clone()));
     }
     if *wanted == Wanted::Auto {

@@ -185,10 +185,8 @@ impl Gpu {
         let (info, limits) = (adapter.get_info(), adapter.limits());
         let kind = adapter::kind_of(adapter);
         let name = info.name.clone();
-        // Its documentation warns of it for memory that is not shared.
-        let shares = matches!(kind, Kind::Integrated | Kind::Cpu | Kind::Noop);
+        let is_direct = adapter::is_direct(adapter);
         let direct = Features::MAPPABLE_PRIMARY_BUFFERS;
-        let is_direct = shares && adapter.features().contains(direct);
         let longest = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let request = || {
             pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {

@@ -19,6 +19,7 @@
 
 mod adapter;
 mod arrival;
+mod bench;
 pub mod compute;
 mod config;
 mod device;
@@ -38,6 +39,7 @@ use std::time::Duration;
 use rbpipe_core::backend::{
     Backend, BackendError, ChannelPlan, ConfigProblem, Context, Facts, Identity, StreamInfo,
 };
+use rbpipe_core::bench::BenchPlan;
 use rbpipe_core::class::ClassRegistry;
 
 pub use adapter::{ADVICE, AdapterLine, adapters, quiet_drivers};
@@ -153,6 +155,9 @@ keep = \"512 MiB\"        # what the store keeps, or a time: \"30 s\" (of 1 GiB 
 
     fn check(config: &Config, plan: &ChannelPlan) -> Vec<ConfigProblem> {
         config.problems(plan)
+    }
+    fn bench_plans() -> Vec<BenchPlan<Config>> {
+        bench::plans()
     }
     fn open(config: Config, plan: &ChannelPlan, context: &Context) -> Result<Self, BackendError> {
         let key = format!("GPU {}", config.adapter);

@@ -11,7 +11,8 @@ use crate::config::problem::suggest;
 /// Arguments of `rbpipe bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Only this backend, as `rbpipe backends` names it, or one of its kinds: `pages`, `pages:huge`
+    /// Only this backend, as `rbpipe backends` names it, or those of its kinds that this is a part
+    /// of: `pages`, `pages:huge`, `gpu:staged`, `serial:text`
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub backend: Vec<String>,
     /// Only records with so many bytes, instead of 8, 32, 256 and 1024
@@ -30,9 +31,13 @@ pub struct BenchArgs {
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
     /// How the cost of a record grows with writers, channels, sub-buffers, their size, and event
-    /// classes
+    /// classes; and that of reading an event with the size of the trace (up to 10 GB, as far as
+    /// there is time and room)
     #[arg(long)]
     pub scale: bool,
+    /// A process that reads a trace for `--scale`
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub read_once: Option<PathBuf>,
     /// Write all figures as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -95,22 +100,22 @@ impl BenchArgs {
     /// There is no such backend, or it has no such kind.
     pub fn subjects(&self) -> Result<Vec<Box<dyn Subject>>, String> {
         let all = subject::all();
-        let short = |s: &dyn Subject| match s.variant() {
-            "" => s.backend().to_owned(),
-            kind => format!("{}:{kind}", s.backend()),
-        };
         for name in &self.backend {
-            if !all.iter().any(|s| s.backend() == name || short(&**s) == *name) {
+            if !all.iter().any(|s| is_meant(&**s, name)) {
                 let mut names: Vec<_> = all.iter().map(|s| s.backend().to_owned()).collect();
                 names.dedup();
-                names.extend(all.iter().filter(|s| !s.variant().is_empty()).map(|s| short(&**s)));
+                let parts = |s: &dyn Subject| {
+                    let kinds = s.variant().split(", ").filter(|kind| !kind.is_empty());
+                    kinds.map(|kind| format!("{}:{kind}", s.backend())).collect::<Vec<_>>()
+                };
+                names.extend(all.iter().flat_map(|s| parts(&**s)));
+                names.dedup();
                 let help = suggest(name, names.iter().map(String::as_str));
                 return Err(format!("--backend {name}: there is none in this build; {help}"));
             }
         }
         let named = |s: &dyn Subject| {
-            let any = |n: &String| s.backend() == n || short(s) == *n;
-            self.backend.is_empty() || self.backend.iter().any(any)
+            self.backend.is_empty() || self.backend.iter().any(|n| is_meant(s, n))
         };
         Ok(all.into_iter().filter(|s| named(&**s)).collect())
     }
@@ -138,4 +143,12 @@ impl BenchArgs {
             Err(format!("--seconds {}: 0.1 to 86400 can be meant", self.seconds))
         }
     }
+}
+
+/// Whether a subject is meant by `backend`, `backend:kind` or, where a kind has several parts, by
+/// `backend:part`.
+fn is_meant(s: &dyn Subject, name: &str) -> bool {
+    let kind = name.strip_prefix(s.backend()).and_then(|rest| rest.strip_prefix(':'));
+    let is_it = |kind: &str| s.variant() == kind || s.variant().split(", ").any(|p| p == kind);
+    s.backend() == name || kind.is_some_and(is_it)
 }

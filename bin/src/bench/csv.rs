@@ -24,6 +24,7 @@ const COLUMNS: &[Column] = &[
     ("subbuf_count", |r| r.subbuf_count.to_string()),
     ("channels", |r| r.channels.to_string()),
     ("classes", |r| r.classes.to_string()),
+    ("trace_bytes", |r| r.trace_bytes.to_string()),
     ("runs", |r| r.runs.to_string()),
     ("noisy_runs", |r| r.noisy_runs.to_string()),
     ("ns", |r| of(r.ns, |s| s.median)),

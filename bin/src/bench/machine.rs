@@ -109,6 +109,11 @@ pub fn resident() -> u64 {
     number("/proc/self/status", "VmRSS:") << 10
 }
 
+/// The most that ever were.
+pub fn most_resident() -> u64 {
+    number("/proc/self/status", "VmHWM:") << 10
+}
+
 /// How often this thread lost its CPU to another one without wanting to.
 pub fn pushed_aside() -> u64 {
     number("/proc/thread-self/status", "nonvoluntary_ctxt_switches:")

@@ -4,17 +4,20 @@
 //! One body for all backends (`run`), through the registry (`subject`): a backend says with which
 //! configurations, and against what, it is benched, and nothing of how. `case`: what is measured;
 //! `session`: in which order; `writer`, `histogram`: at the writer; `limits`, `machine`: what it is
-//! held against; `report`: what was found; `table`, `csv`, `plot`, `compare`: how it is shown.
+//! held against; `report`: what was found; `table`, `csv`, `plot`, `growth`, `compare`: how it is
+//! shown. `scale`, `reads`: how costs grow.
 
 mod args;
 mod case;
 mod compare;
 mod csv;
+mod growth;
 mod histogram;
 mod limits;
 mod machine;
 mod plot;
 mod progress;
+mod reads;
 mod report;
 mod run;
 mod scale;
@@ -55,6 +58,10 @@ impl From<anyhow::Error> for Error {
 /// See [`Error`].
 pub fn run(args: &BenchArgs, out: &mut impl Write) -> Result<bool, Error> {
     let usage = Error::Usage;
+    if let Some(trace) = &args.read_once {
+        reads::walk(trace, out)?;
+        return Ok(false);
+    }
     let (payloads, modes) = (args.payloads().map_err(usage)?, args.modes().map_err(usage)?);
     let (time, most) = (args.time().map_err(usage)?, args.most_writers().map_err(usage)?);
     let subjects = args.subjects().map_err(usage)?;
@@ -82,8 +89,11 @@ pub fn run(args: &BenchArgs, out: &mut impl Write) -> Result<bool, Error> {
     let report = if let Some(earlier) = earlier {
         earlier
     } else if args.scale {
+        // Traces are what a file backend makes.
+        let reads = subjects.iter().any(|s| s.backend() == "file");
         let cases = scale::cases(subjects, !args.backend.is_empty(), most.max(8));
-        Session::new(cases, &[scale::PAYLOAD], time, &args.dir)?.run("scale")?
+        let session = Session::new(cases, &[scale::PAYLOAD], time, &args.dir)?;
+        session.and_read(reads).run("scale")?
     } else {
         let cases = subjects.into_iter().map(|s| (s, case::all(&payloads, &modes, most)));
         Session::new(cases.collect(), &payloads, time, &args.dir)?.run("bench")?
@@ -100,6 +110,10 @@ pub fn run(args: &BenchArgs, out: &mut impl Write) -> Result<bool, Error> {
     written.map_err(anyhow::Error::from)?;
     if report.rows.is_empty() && !report.interrupted {
         return Err(Error::Failed(anyhow::anyhow!("nothing could be benched")));
+    }
+    if let Some(failed) = report.absent.iter().find(|a| a.failed) {
+        let name = report::named(&failed.backend, &failed.variant);
+        return Err(Error::Failed(anyhow::anyhow!("{name}: {}", failed.why)));
     }
     Ok(report.interrupted)
 }

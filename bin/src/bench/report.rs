@@ -44,12 +44,15 @@ pub struct PayloadLimit {
     pub copy_bytes_per_second: Spread,
 }
 
-/// A backend that is not here.
+/// A backend that is not here, or went away; a trace that was left out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Absent {
     pub backend: String,
     pub variant: String,
     pub why: String,
+    /// It was here, and failed.
+    #[serde(default)]
+    pub failed: bool,
 }
 
 /// The middle of several rounds, the least and the most.
@@ -75,8 +78,8 @@ impl Spread {
     }
 }
 
-/// One case of one backend.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// One case of one backend; or, of `--scale`, a trace that `rbpipe read` reads.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Row {
     pub backend: String,
     /// Which of its kinds; may be empty.
@@ -90,6 +93,10 @@ pub struct Row {
     pub subbuf_count: u32,
     pub channels: u32,
     pub classes: u32,
+    /// Bytes of the trace that is read, about; 0: a backend is written to. Then backend and mode
+    /// are `read`, and channels are its streams.
+    #[serde(default)]
+    pub trace_bytes: u64,
     /// How often it was run.
     pub runs: usize,
     /// … while others used more than a quarter of the CPUs.
@@ -113,7 +120,7 @@ pub struct Row {
     pub cpu_seconds_per_gb: Option<Spread>,
     /// Bytes of the rings.
     pub ring_bytes: u64,
-    /// By how much the process grew.
+    /// By how much the process grew; where a trace is read, all that the process had.
     pub memory_bytes: Spread,
     /// Of all rounds.
     pub books: Books,
@@ -121,7 +128,7 @@ pub struct Row {
 
 impl Row {
     /// What it is, for comparison with another run's.
-    pub fn key(&self) -> (&str, &str, &str, usize, u32, &str, bool, u64, u32, u32, u32) {
+    pub fn key(&self) -> (&str, &str, &str, usize, u32, &str, bool, u64, [u64; 4]) {
         (
             &self.backend,
             &self.variant,
@@ -131,9 +138,7 @@ impl Row {
             &self.streams,
             self.reader,
             self.subbuf_size,
-            self.subbuf_count,
-            self.channels,
-            self.classes,
+            [self.subbuf_count.into(), self.channels.into(), self.classes.into(), self.trace_bytes],
         )
     }
 

@@ -77,16 +77,18 @@ pub fn run<B: Backend>(
     case: &Case,
     how: &How<'_>,
 ) -> anyhow::Result<Sample> {
-    let context = Context::new("bench");
+    let own = Arc::new(Context::new("bench"));
     let before = machine::resident();
     let (mut channels, mut other_ends, mut most_bytes) = (Vec::new(), Vec::new(), u64::MAX);
-    let (mut classes, mut takes) = (Vec::new(), false);
+    let (mut classes, mut takes, mut was_it) = (Vec::new(), false, Vec::new());
     let _runtime = how.runtime.enter();
     for i in 0..case.channels {
         let place = how.place.join(format!("{i}"));
         std::fs::create_dir(&place).with_context(|| format!("cannot make {}", place.display()))?;
         let rig = (plan.set_up)(&place)?;
         other_ends.extend(rig.other_end);
+        was_it.extend(rig.was_it);
+        let context = rig.context.unwrap_or_else(|| Arc::clone(&own));
         most_bytes = most_bytes.min(rig.most_bytes.unwrap_or(u64::MAX));
         let (options, ids) = options::<B>(case, i)?;
         classes = ids;
@@ -149,6 +151,7 @@ pub fn run<B: Backend>(
         Ok((written, seconds.as_secs_f64(), grown))
     });
     let (written, seconds, grown) = run?;
+    was_it.into_iter().try_for_each(|asked| asked())?;
     let cpu = process_seconds() - cpu;
     let noisy = ticks.others(cpu) > 0.25;
     let (books, content, output_bytes) = books(&monitors);

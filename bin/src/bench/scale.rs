@@ -3,7 +3,7 @@
 use rbpipe_core::frontend::Mode;
 
 use super::case::{Case, StreamKind};
-use super::report::Row;
+use super::report::{Row, Spread};
 use super::subject::Subject;
 
 /// Bytes of each record.
@@ -13,6 +13,10 @@ pub const PAYLOAD: usize = 32;
 pub struct Axis {
     /// For people.
     pub name: &'static str,
+    /// What its numbers are.
+    pub below: &'static str,
+    /// Where its cost may bend.
+    pub bends: &'static [Bend],
     /// What it takes to be so much of it.
     values: &'static [u64],
     set: fn(Case, u64) -> Case,
@@ -20,22 +24,55 @@ pub struct Axis {
     pub get: fn(&Row) -> u64,
 }
 
+/// Where the cost bends, and why; shown only where it was measured to.
+pub struct Bend {
+    /// Between these two …
+    low: u64,
+    high: u64,
+    /// … there, it is so many times as much at the costlier one.
+    pub at: u64,
+    times: f64,
+    pub why: &'static str,
+}
+
+impl Bend {
+    /// Whether this line bends there.
+    pub fn is_in(&self, line: &[(u64, Spread)]) -> bool {
+        let at = |n: u64| line.iter().find(|(v, _)| *v == n).map(|(_, ns)| ns);
+        let (Some(low), Some(high)) = (at(self.low), at(self.high)) else { return false };
+        let (less, more) = if low.median < high.median { (low, high) } else { (high, low) };
+        more.median > less.median * self.times && more.min > less.median
+    }
+}
+
 /// All that grows. In overwrite mode no record is lost, so that all have a cost.
 pub const AXES: [Axis; 5] = [
     Axis {
         name: "writers",
+        below: "threads that write, each into a stream of its own",
+        bends: &[],
         values: &[1, 2, 4, 8],
         set: |c, n| Case { writers: n as u32, ..c },
         get: |r| r.writers.into(),
     },
     Axis {
         name: "channels",
+        below: "channels, into which one thread writes in turn",
+        bends: &[Bend {
+            low: 4,
+            high: 64,
+            at: 10,
+            times: 1.1,
+            why: "their control words leave the L1 cache",
+        }],
         values: &[1, 4, 16, 64],
         set: |c, n| Case { channels: n as u32, ..c },
         get: |r| r.channels.into(),
     },
     Axis {
         name: "sub-buffers",
+        below: "sub-buffers of 8 KiB",
+        bends: &[],
         values: &[2, 8, 32, 128, 1024],
         // 8 MiB of them at most.
         set: |c, n| Case { subbuf_count: n as u32, subbuf_size: 8 << 10, ..c },
@@ -43,12 +80,28 @@ pub const AXES: [Axis; 5] = [
     },
     Axis {
         name: "KiB of a sub-buffer",
+        below: "KiB; a ring has four of them",
+        bends: &[Bend {
+            low: 4,
+            high: 16,
+            at: 8,
+            times: 1.02,
+            why: "left of here: a delivery every 100 records",
+        }],
         values: &[4, 16, 64, 256, 1024, 4096],
         set: |c, n| Case { subbuf_size: n << 10, subbuf_count: 4, ..c },
         get: |r| r.subbuf_size >> 10,
     },
     Axis {
         name: "event classes",
+        below: "classes, written in turn",
+        bends: &[Bend {
+            low: 30,
+            high: 100,
+            at: 31,
+            times: 1.05,
+            why: "long headers from the 31st class on",
+        }],
         values: &[1, 10, 30, 100, 1000, 10_000],
         set: |c, n| Case { classes: n as u32, ..c },
         get: |r| r.classes.into(),
@@ -96,11 +149,12 @@ pub fn cases(
 pub fn rows<'a>(axis: &Axis, rows: impl Iterator<Item = &'a Row>) -> Vec<&'a Row> {
     let wanted: Vec<Case> = along(axis).collect();
     let is = |r: &Row| {
-        wanted.iter().any(|c| {
-            (c.writers, c.channels, c.classes) == (r.writers, r.channels, r.classes)
-                && (c.subbuf_size, c.subbuf_count) == (r.subbuf_size, r.subbuf_count)
-                && c.streams.name() == r.streams
-        })
+        r.trace_bytes == 0
+            && wanted.iter().any(|c| {
+                (c.writers, c.channels, c.classes) == (r.writers, r.channels, r.classes)
+                    && (c.subbuf_size, c.subbuf_count) == (r.subbuf_size, r.subbuf_count)
+                    && c.streams.name() == r.streams
+            })
     };
     let mut rows: Vec<_> = rows.filter(|r| is(r)).collect();
     rows.sort_by_key(|r| (axis.get)(r));

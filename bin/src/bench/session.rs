@@ -14,6 +14,7 @@ use super::histogram::Histogram;
 use super::limits::Measured;
 use super::machine::{self, Machine, Noise, Ticks};
 use super::progress::Progress;
+use super::reads::{self, Place};
 use super::report::{Absent, Books, Report, Row, Spread};
 use super::run::{How, Sample};
 use super::subject::Subject;
@@ -27,6 +28,8 @@ const MOST_ROUNDS: f64 = 9.0;
 /// For a comparison five rounds are wanted, if turns are not shorter than this for it.
 const SHORT: f64 = 0.02;
 const ENOUGH: f64 = super::compare::ENOUGH as f64;
+/// Of the time of `--scale` this part is for traces that are read.
+const SHARE: f64 = 0.4;
 /// Rows whose rounds differ by more than this are run again while there is time.
 const WIDE: f64 = 0.10;
 
@@ -35,7 +38,10 @@ struct Group {
     subject: Box<dyn Subject>,
     limits: Vec<f64>,
     cases: Vec<(Case, Vec<Sample>)>,
+    /// Why it has no (further) turns.
     absent: Option<String>,
+    /// … though it had some.
+    failed: bool,
 }
 
 /// Everything that is measured in one call of the command.
@@ -48,6 +54,8 @@ pub struct Session {
     /// Set by SIGINT.
     stop: Arc<AtomicBool>,
     pushed: u64,
+    /// Traces are read, too.
+    reads: bool,
 }
 
 impl Session {
@@ -80,6 +88,7 @@ impl Session {
             limits: Vec::new(),
             cases: cases.into_iter().map(|c| (c, Vec::new())).collect(),
             absent: None,
+            failed: false,
         });
         Ok(Self {
             groups: groups.collect(),
@@ -89,17 +98,26 @@ impl Session {
             runtime,
             stop,
             pushed: 0,
+            reads: false,
         })
+    }
+
+    /// … and, in a part of the time, what `rbpipe read` costs.
+    pub fn and_read(self, reads: bool) -> Self {
+        Self { reads, ..self }
     }
 
     /// Measures; gives what was found.
     ///
     /// # Errors
-    /// No directory can be made, or a backend that ran once does not run again.
+    /// No directory can be made, or no trace be read.
     pub fn run(mut self, kind: &str) -> anyhow::Result<Report> {
         let begin = Instant::now();
+        let mut progress = Progress::until(begin + self.time);
+        if self.reads {
+            self.time = self.time.mul_f64(1.0 - SHARE);
+        }
         let end = begin + self.time;
-        let mut progress = Progress::until(end);
         let (load, ticks, cpu) = (machine::load(), Ticks::now(), process_seconds());
         let rows: usize = self.groups.iter().map(|g| g.cases.len()).sum();
         let slot = self.time.as_secs_f64() * 0.85 / rows.max(1) as f64;
@@ -131,18 +149,30 @@ impl Session {
             progress.show("once more where rounds differ");
             self.turn(g, c, time)?;
         }
+        let traces = if self.reads && !self.is_stopped() {
+            let dir = self.place()?;
+            let end = Instant::now() + self.time.mul_f64(SHARE / (1.0 - SHARE));
+            let (dir, begin, stop) = (dir.path(), Instant::now(), &*self.stop);
+            let place = Place { dir, begin, end, share: SHARE, stop };
+            reads::run(&place, &self.runtime, &mut progress)
+        } else {
+            reads::Found::default()
+        };
         progress.clear();
         let seconds = begin.elapsed().as_secs_f64();
         let samples = || self.groups.iter().flat_map(|g| &g.cases).flat_map(|(_, s)| s);
         let noise = Noise {
-            others: ticks.others(process_seconds() - cpu),
+            others: ticks.others(process_seconds() - cpu + traces.cpu_seconds),
             stolen: ticks.stolen(),
             load,
             pushed_aside: self.pushed as f64 / seconds,
             runs: samples().count() as u64,
             noisy_runs: samples().filter(|s| s.noisy).count() as u64,
         };
-        Ok(self.report(kind, seconds, noise))
+        let mut report = self.report(kind, seconds, noise);
+        report.rows.extend(traces.rows);
+        report.absent.extend(traces.left_out);
+        Ok(report)
     }
 
     fn is_stopped(&self) -> bool {
@@ -164,12 +194,16 @@ impl Session {
         }
         match group.subject.measure_limit(place.path(), time.max(SHORTEST)) {
             Some(Ok(limit)) => group.limits.push(limit),
-            Some(Err(why)) => group.absent = Some(format!("{why:#}")),
+            Some(Err(why)) => {
+                group.failed = group.cases.iter().any(|(_, samples)| !samples.is_empty());
+                group.absent = Some(format!("{why:#}"));
+            }
             None => {}
         }
     }
 
-    /// One turn of one row. A subject whose first turn fails is not here, and has no others.
+    /// One turn of one row. A subject whose turn fails has no others: at the first it is not
+    /// here; later it is a failure, which is told when the others have their figures.
     fn turn(&mut self, g: usize, c: usize, time: Duration) -> anyhow::Result<()> {
         let place = self.place()?;
         let group = &mut self.groups[g];
@@ -183,15 +217,16 @@ impl Session {
             runtime: &self.runtime,
             stop: &self.stop,
         };
-        let (case, samples) = &group.cases[c];
-        let first = c == 0 && samples.is_empty();
-        match group.subject.run(case, &how) {
+        let first = group.cases.iter().all(|(_, samples)| samples.is_empty());
+        match group.subject.run(&group.cases[c].0, &how) {
             Ok(sample) => {
                 self.pushed += sample.pushed_aside;
                 group.cases[c].1.push(sample);
             }
-            Err(why) if first => group.absent = Some(format!("{why:#}")),
-            Err(why) => return Err(why),
+            Err(why) => {
+                group.absent = Some(format!("{why:#}"));
+                group.failed = !first;
+            }
         }
         Ok(())
     }
@@ -228,7 +263,7 @@ impl Session {
         }
         let absent = self.groups.iter().filter_map(|g| {
             let (backend, variant) = (g.subject.backend().into(), g.subject.variant().into());
-            Some(Absent { backend, variant, why: g.absent.clone()? })
+            Some(Absent { backend, variant, why: g.absent.clone()?, failed: g.failed })
         });
         Report {
             rbpipe: env!("CARGO_PKG_VERSION").into(),
@@ -285,6 +320,7 @@ fn row(
         subbuf_count: case.subbuf_count,
         channels: case.channels,
         classes: case.classes,
+        trace_bytes: 0,
         runs: samples.len(),
         noisy_runs: samples.iter().filter(|s| s.noisy).count(),
         ns: of(&|s| s.ns),

@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use rbpipe_core::backend::{Backend, BackendError, Visit};
 use rbpipe_core::bench::{BenchPlan, BenchRig};
 use serde::Deserialize;
@@ -66,7 +65,7 @@ impl<B: Backend> Subject for Of<B> {
         Some((limit.measure)(place, time).map_err(Into::into))
     }
     fn run(&self, case: &Case, how: &How<'_>) -> anyhow::Result<Sample> {
-        run::run::<B>(&self.0, case, how).with_context(|| self.name())
+        run::run::<B>(&self.0, case, how)
     }
 }
 

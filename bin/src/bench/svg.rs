@@ -17,10 +17,29 @@ impl Svg {
 
     /// A text whose `start`, `middle` or `end` is there.
     pub fn text(&mut self, x: f64, y: f64, anchor: &str, size: u32, text: &str) {
-        let text = escaped(text);
+        self.coloured(x, y, (anchor, size, "#000000"), text);
+    }
+
+    /// A text that says what is less important: grey.
+    pub fn aside(&mut self, x: f64, y: f64, anchor: &str, size: u32, text: &str) {
+        self.coloured(x, y, (anchor, size, "#555555"), text);
+    }
+
+    fn coloured(&mut self, x: f64, y: f64, style: (&str, u32, &str), text: &str) {
+        let ((anchor, size, colour), text) = (style, escaped(text));
         let _ = writeln!(
             self.0,
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\">{text}</text>"
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\" \
+             fill=\"{colour}\">{text}</text>"
+        );
+    }
+
+    /// A dashed upright line.
+    pub fn dashes(&mut self, x: f64, top: f64, bottom: f64) {
+        let _ = writeln!(
+            self.0,
+            "<line x1=\"{x:.1}\" y1=\"{top:.1}\" x2=\"{x:.1}\" y2=\"{bottom:.1}\" \
+             stroke=\"#888888\" stroke-width=\"1\" stroke-dasharray=\"4 3\"/>"
         );
     }
 

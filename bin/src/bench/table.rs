@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::report::{Limits, Report, Row};
-use super::words::{case, middle, part, rate, time, unit, whole};
+use super::reads;
+use super::report::{Limits, Report, Row, Spread};
+use super::words::{case, digits, middle, part, rate, time, unit, whole};
 
 /// All of it, as text; where `room` is given, no wider than that, as far as columns can be left
 /// out.
@@ -32,26 +33,53 @@ pub fn table(report: &Report, room: Option<usize>) -> String {
     }
     for absent in &report.absent {
         let name = super::report::named(&absent.backend, &absent.variant);
-        let _ = writeln!(text, "\n{name}: not here: {}", absent.why);
+        let what = match absent {
+            a if a.failed => "failed, and had no more turns",
+            a if a.backend == reads::NAME => "left out",
+            _ => "not here",
+        };
+        let _ = writeln!(text, "\n{name}: {what}: {}", absent.why);
     }
     if report.kind == "bench" {
         short(report, &mut text);
     }
     text.push('\n');
-    if room.is_some_and(|_| columns(20, room).len() < COLUMNS.len()) {
+    if room.is_some_and(|_| columns(COLUMNS.iter().collect(), 20, room).len() < COLUMNS.len()) {
         text.push_str(
             "the terminal has no room for some columns: --csv and --json have them all\n",
         );
     }
     text.push_str(LEGEND);
+    if let Some(room) = room {
+        text = text.lines().map(|line| wrapped(line, room)).collect();
+    }
     // Names of machines and devices are the system's: none is to drive a terminal.
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 
+/// A line that is not longer than there is room: broken between words, then indented.
+fn wrapped(line: &str, room: usize) -> String {
+    let mut out = String::new();
+    let (mut rest, mut indent) = (line, 0);
+    while rest.chars().count() + indent > room {
+        let fits = rest.char_indices().nth(room.saturating_sub(indent) + 1);
+        let fits = &rest[..fits.map_or(rest.len(), |(at, _)| at)];
+        let Some(at) = fits.trim_end().rfind(' ').filter(|at| !rest[..*at].trim().is_empty())
+        else {
+            break;
+        };
+        out += &format!("{:indent$}{}\n", "", rest[..at].trim_end());
+        rest = rest[at..].trim_start();
+        indent = 4.min(room / 2);
+    }
+    out + &format!("{:indent$}{rest}\n", "")
+}
+
 const LEGEND: &str = "\
-middle of the rounds [least most]; ~: rounds differ by more than 10 %. x parts: beside a clock read,
-two locked operations and the copy, each alone. p99, p99.9, max: one record, delivery included.
-lost: not recorded; given up: recorded, then overwritten. What each column is: docs/bench.md
+middle of the rounds [least most]; ~: rounds differ by more than 10 %.
+x parts: beside a clock read, two locked operations and the copy, each alone.
+p99, p99.9, max: one record, delivery included. lost: not recorded;
+given up: recorded, then overwritten. What each column is: docs/bench.md
 ";
 
 fn limits(limits: &Limits, text: &mut String) {
@@ -90,6 +118,35 @@ const COLUMNS: [Column; 12] = [
     Column("CPU s/GB", 8, 2, |r| Some(middle(&r.cpu_seconds_per_gb?, 1.0))),
 ];
 
+/// The same where a trace is read.
+const READS: [Column; 7] = [
+    Column("events", 8, 0, |r| Some(events(r.books.written / r.runs.max(1) as u64))),
+    Column("ns an event", 17, 0, |r| Some(whole(&r.ns?, 1.0, r.runs))),
+    Column("CPU ns", 8, 3, cpu),
+    Column("events/s", 9, 1, |r| Some(count(r))),
+    Column("read", 10, 0, |r| Some(rate(&r.bytes_per_second))),
+    Column("of limit", 8, 2, |r| Some(format!("{:.2}", r.of_limit()?))),
+    Column("memory at most", 14, 0, |r| Some(format!("{} MiB", mib(&r.memory_bytes)))),
+];
+
+fn events(n: u64) -> String {
+    let (unit, name) = unit(n as f64);
+    format!("{} {name}", digits(n as f64 / unit, false)).trim_end().to_owned()
+}
+
+/// Nanoseconds of the CPU's that an event took.
+fn cpu(row: &Row) -> Option<String> {
+    let bytes = row.bytes_per_second.median / row.records_per_second.median;
+    let spread = row.cpu_seconds_per_gb?;
+    let each = |v: f64| v * bytes;
+    let (median, min, max) = (each(spread.median), each(spread.min), each(spread.max));
+    Some(middle(&Spread { median, min, max }, 1.0))
+}
+
+fn mib(bytes: &Spread) -> String {
+    digits(bytes.max / f64::from(1 << 20), false)
+}
+
 /// The row, if something comes out of it while it is written.
 fn out(row: &Row) -> Option<&Row> {
     row.reader.then_some(row)
@@ -101,8 +158,7 @@ fn count(row: &Row) -> String {
 }
 
 /// The columns that there is room for beside a first one of this width.
-fn columns(first: usize, room: Option<usize>) -> Vec<&'static Column> {
-    let mut all: Vec<_> = COLUMNS.iter().collect();
+fn columns(mut all: Vec<&Column>, first: usize, room: Option<usize>) -> Vec<&Column> {
     let width = |c: &[&Column]| 2 + first + c.iter().map(|c| c.1 + 1).sum::<usize>();
     while room.is_some_and(|room| width(&all) > room) {
         let Some(least) = all.iter().map(|c| c.2).filter(|n| *n > 0).min() else { break };
@@ -113,17 +169,29 @@ fn columns(first: usize, room: Option<usize>) -> Vec<&'static Column> {
 
 fn rows(rows: &[Row], scale: bool, room: Option<usize>, text: &mut String) {
     let Some(first) = rows.first() else { return };
+    let is_read = first.trace_bytes > 0;
     let limit = first.limit_bytes_per_second.filter(|_| first.limit != "memory copy");
     let limit = limit.map_or(String::new(), |l| format!(" {}", rate(&l)));
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     let _ = write!(text, "\n{}   (limit: {}{limit}", first.subject(), first.limit);
-    if !scale {
+    if is_read {
+        let _ = write!(text, "; {} streams, as text, into nowhere", first.channels);
+    } else if !scale {
         let (ring, grown) = (mib(first.ring_bytes as f64), mib(first.memory_bytes.median));
         let _ = write!(text, "; a ring of {ring:.1} MiB, the process grew by {grown:.1} MiB");
     }
     text.push_str(")\n");
     let width = rows.iter().map(|r| case(r).chars().count()).max().unwrap_or(0).max(9);
-    let columns = columns(width, room);
+    let all = match (is_read, scale) {
+        (true, _) => READS.iter().collect(),
+        (false, false) => COLUMNS.iter().collect(),
+        // All rows write the same, and what comes out is not what grows.
+        (false, true) => {
+            let is_other = |c: &&Column| !["payload", "out", "of limit"].contains(&c.0);
+            COLUMNS.iter().filter(is_other).collect()
+        }
+    };
+    let columns = columns(all, width, room);
     let mut line = format!("  {:width$}", "");
     for Column(head, width, ..) in &columns {
         let _ = write!(line, " {head:>width$}");
@@ -175,11 +243,33 @@ mod tests {
     /// Where there is no room, the least important columns go; those that say most stay.
     #[test]
     fn a_narrow_terminal_has_fewer_columns() {
-        assert_eq!(columns(20, None).len(), COLUMNS.len());
-        assert_eq!(columns(20, Some(200)).len(), COLUMNS.len());
-        let heads = |room| columns(20, Some(room)).iter().map(|c| c.0).collect::<Vec<_>>();
+        assert_eq!(columns(COLUMNS.iter().collect(), 20, None).len(), COLUMNS.len());
+        assert_eq!(columns(COLUMNS.iter().collect(), 20, Some(200)).len(), COLUMNS.len());
+        let heads = |room| {
+            columns(COLUMNS.iter().collect(), 20, Some(room))
+                .iter()
+                .map(|c| c.0)
+                .collect::<Vec<_>>()
+        };
         assert!(!heads(120).contains(&"p99") && heads(120).contains(&"max"));
         assert_eq!(heads(80), ["payload", "ns a record", "out", "of limit", "lost"]);
         assert_eq!(heads(10), heads(80));
+    }
+
+    /// No line is longer than the terminal, no word is lost; one that is too long stays whole.
+    #[test]
+    fn a_long_line_is_broken_between_words() {
+        assert_eq!(wrapped("  a line", 10), "  a line\n");
+        assert_eq!(wrapped("exactly it", 10), "exactly it\n");
+        assert_eq!(wrapped("one two three four", 10), "one two\n    three\n    four\n");
+        assert_eq!(wrapped("inseparable  words", 8), "inseparable  words\n");
+        assert_eq!(wrapped("", 10), "\n");
+        let long = "gpu, llvmpipe, staged   (limit: GPU copy ~8.8 GB/s; a ring of 12.0 MiB)";
+        for room in 20..90 {
+            let out = wrapped(long, room);
+            assert!(out.lines().all(|l| l.chars().count() <= room), "{room}: {out}");
+            let words = |t: &str| t.split_whitespace().map(String::from).collect::<Vec<_>>();
+            assert_eq!(words(&out), words(long));
+        }
     }
 }

@@ -72,8 +72,17 @@ pub fn part(of: u64, all: u64) -> String {
     }
 }
 
+/// Bytes as they are said of traces: `10 MB` is ten million.
+pub fn bytes(n: u64) -> String {
+    let (unit, name) = unit(n as f64);
+    format!("{} {name}B", n as f64 / unit)
+}
+
 /// What a row is, within its backend.
 pub fn case(row: &Row) -> String {
+    if row.trace_bytes > 0 {
+        return format!("trace of {}", bytes(row.trace_bytes));
+    }
     let mut words = row.mode.clone();
     if row.writers > 1 {
         words += &format!(", {} writers", row.writers);

@@ -82,9 +82,14 @@ pub fn run(args: &DevicesArgs, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-/// GPUs that a pipeline can use, by name.
+/// GPUs that a pipeline can use, by name, and whether that is one in software.
 pub fn gpus() -> Vec<String> {
-    rbpipe_backends::gpu::adapters().unwrap_or_default().into_iter().map(|a| a.name).collect()
+    let found = rbpipe_backends::gpu::adapters().unwrap_or_default().into_iter();
+    let name = |a: rbpipe_backends::gpu::AdapterLine| match a.kind {
+        "cpu" => format!("{} in software", a.name),
+        _ => a.name,
+    };
+    found.map(name).collect()
 }
 
 /// A line for each, in columns. Names and models are the system's: none is to drive a terminal.
