@@ -1,0 +1,279 @@
+//! One run of one peer in one case.
+//!
+//! Records go as fast as they can, in slices; the first ones, until the ring has been gone round
+//! once, do not count. Three of four slices are timed as a whole: a run's figure is their median.
+//! In the fourth each record is timed alone. A slice in which a record was lost tells nothing of
+//! what a record costs, and is left out where a tenth of them or more lost none; where fewer did,
+//! all of them count (and a lost record is cheaper than a kept one).
+
+use std::hint::{black_box, spin_loop};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rbpipe_core::clock;
+
+use crate::machine;
+use crate::peer::{Case, Opened, Put, ROOM, Sink, Take};
+
+/// Records of a slice.
+const SLICE: usize = 1024;
+/// Payloads come from this many bytes, each from another place.
+const NOISE: usize = 16 << 10;
+
+/// Bytes that payloads are taken from: text, since one peer takes nothing else.
+#[must_use]
+pub fn noise() -> Vec<u8> {
+    let mut x = 0x9E37_79B9_7F4A_7C15u64;
+    let mut next = || {
+        // xorshift, Marsaglia 2003.
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        b' ' + (x >> 32) as u8 % 95
+    };
+    (0..NOISE + 256).map(|_| next()).collect()
+}
+
+/// The payload of record `i`.
+#[inline(always)]
+#[must_use]
+pub fn payload<const N: usize>(noise: &[u8], i: usize) -> &[u8; N] {
+    noise[(i * 64) & (NOISE - 1)..].first_chunk().expect("there is more noise than that")
+}
+
+/// What a run has found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Nanoseconds of a record.
+    pub ns: f64,
+    /// Of single records: the median.
+    pub median: f64,
+    /// Of single records; none where there are too few.
+    pub p999: Option<f64>,
+    /// Part of all records that were lost.
+    pub lost: f64,
+}
+
+/// What one writer has found.
+#[derive(Default)]
+struct Written {
+    /// Nanoseconds of a record, and whether all were kept.
+    slices: Vec<(f64, bool)>,
+    single: Vec<u32>,
+    offered: u64,
+    kept: u64,
+}
+
+/// Runs it for so long, on the first two CPUs that this process may use.
+///
+/// # Panics
+/// A peer did not pass on what it had taken.
+pub fn run<const N: usize, P: Put<N>>(
+    (name, case): (&str, Case),
+    open: impl Fn(Case) -> Opened<P>,
+    time: Duration,
+    noise: &[u8],
+) -> Found {
+    let Opened { puts, mut takes } = open(case);
+    let (ended, mut sink) = (AtomicBool::new(false), Sink::default());
+    let both =
+        Both { barrier: Barrier::default(), takes: Mutex::new(Vec::new()), ended: false.into() };
+    let both = &both;
+    let written: Vec<Written> = thread::scope(|scope| {
+        if case == Case::Drained {
+            let enders: Vec<_> = takes.iter().map(|t| t.ender()).collect();
+            let (take, ended) = (&mut takes[0], &ended);
+            let consumer = scope.spawn(|| {
+                machine::pin(1);
+                let mut sink = Sink::default();
+                take.all(ended, &mut sink);
+                sink
+            });
+            let put = puts.into_iter().next().expect("a writer");
+            let writer = scope.spawn(move || {
+                machine::pin(0);
+                alone(put, time, noise, || ())
+            });
+            let written = writer.join().expect("the writer");
+            ended.store(true, Ordering::Release);
+            enders.iter().for_each(|end| end());
+            sink = consumer.join().expect("the consumer");
+            vec![written]
+        } else if case == Case::Alone {
+            let (put, takes) = (puts.into_iter().next().expect("a writer"), &mut takes);
+            let writer = scope.spawn(move || {
+                machine::pin(0);
+                alone(put, time, noise, || empty(takes))
+            });
+            vec![writer.join().expect("the writer")]
+        } else {
+            *both.takes.lock().expect("nobody has it") = std::mem::take(&mut takes);
+            let threads = puts.into_iter().enumerate();
+            let threads: Vec<_> = threads
+                .map(|(i, put)| scope.spawn(move || both.run(i, put, time, noise)))
+                .collect();
+            threads.into_iter().map(|t| t.join().expect("a writer")).collect()
+        }
+    });
+    if case == Case::Drained {
+        let kept: u64 = written.iter().map(|w| w.kept).sum();
+        assert_eq!(sink.records, kept, "{name} took {kept} records and gave {}", sink.records);
+        black_box(sink.sum);
+    }
+    found(written)
+}
+
+fn empty(takes: &mut [Box<dyn Take>]) {
+    let mut sink = Sink::default();
+    for take in takes {
+        while take.some(&mut sink) > 0 {}
+    }
+    black_box(sink.sum);
+}
+
+/// One writer; `between` empties the queue.
+fn alone<const N: usize>(
+    mut put: impl Put<N>,
+    time: Duration,
+    noise: &[u8],
+    mut between: impl FnMut(),
+) -> Written {
+    let mut out = Written::default();
+    let (end, mut turn, mut now) = (clock::now() + time.as_nanos() as u64, 0, 0);
+    // Four slices at least: one of each kind.
+    while now < end || turn < warm::<N>() + 4 {
+        now = slice(&mut put, noise, turn, &mut out);
+        between();
+        turn += 1;
+    }
+    out
+}
+
+/// Slices until the ring has been gone round once.
+const fn warm<const N: usize>() -> usize {
+    ROOM / ((N + 4) * SLICE) + 1
+}
+
+/// One slice; when it ended.
+#[inline(always)]
+fn slice<const N: usize>(
+    put: &mut impl Put<N>,
+    noise: &[u8],
+    turn: usize,
+    out: &mut Written,
+) -> u64 {
+    let (mut kept, counts) = (0, turn >= warm::<N>());
+    let from = turn * SLICE;
+    let begin = clock::now();
+    let end = if turn % 4 == 3 {
+        put.slice(|put| {
+            let mut now = clock::now();
+            for i in from..from + SLICE {
+                kept += u64::from(put.put(payload(noise, i)));
+                let then = std::mem::replace(&mut now, clock::now());
+                if counts {
+                    out.single.push((now - then).min(u64::from(u32::MAX)) as u32);
+                }
+            }
+        });
+        clock::now()
+    } else {
+        put.slice(|put| {
+            for i in from..from + SLICE {
+                kept += u64::from(put.put(payload(noise, i)));
+            }
+        });
+        let end = clock::now();
+        if counts {
+            out.slices.push(((end - begin) as f64 / SLICE as f64, kept == SLICE as u64));
+        }
+        end
+    };
+    out.kept += kept;
+    out.offered += SLICE as u64;
+    end
+}
+
+/// Two writers whose slices begin together.
+struct Both {
+    barrier: Barrier,
+    takes: Mutex<Vec<Box<dyn Take>>>,
+    ended: AtomicBool,
+}
+
+impl Both {
+    fn run<const N: usize>(
+        &self,
+        i: usize,
+        mut put: impl Put<N>,
+        time: Duration,
+        noise: &[u8],
+    ) -> Written {
+        machine::pin(i);
+        let mut out = Written::default();
+        let (end, mut turn) = (clock::now() + time.as_nanos() as u64, 0);
+        loop {
+            self.barrier.wait();
+            // Told by the first one before the barrier that the other has passed.
+            if self.ended.load(Ordering::Acquire) {
+                return out;
+            }
+            let now = slice(&mut put, noise, turn, &mut out);
+            turn += 1;
+            self.barrier.wait();
+            if i == 0 {
+                empty(&mut self.takes.lock().expect("nobody else empties"));
+                let last = now >= end && turn >= warm::<N>() + 4;
+                self.ended.store(last, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// Two threads meet, without a system call while the other one runs.
+#[derive(Default)]
+struct Barrier {
+    come: AtomicUsize,
+}
+
+impl Barrier {
+    fn wait(&self) {
+        let mine = self.come.fetch_add(1, Ordering::AcqRel);
+        let both = (mine | 1) + 1;
+        let mut spins = 0u32;
+        while self.come.load(Ordering::Acquire) < both {
+            spins += 1;
+            if spins.is_multiple_of(1 << 12) {
+                thread::yield_now();
+            }
+            spin_loop();
+        }
+    }
+}
+
+fn found(written: Vec<Written>) -> Found {
+    let offered: u64 = written.iter().map(|w| w.offered).sum();
+    let kept: u64 = written.iter().map(|w| w.kept).sum();
+    let all: Vec<_> = written.iter().flat_map(|w| &w.slices).collect();
+    let mut slices: Vec<f64> = all.iter().filter(|s| s.1).map(|s| s.0).collect();
+    if slices.len() * 10 < all.len() {
+        slices = all.iter().map(|s| s.0).collect();
+    }
+    slices.sort_by(f64::total_cmp);
+    let mut single: Vec<u32> = written.into_iter().flat_map(|w| w.single).collect();
+    single.sort_unstable();
+    let clock = machine::clock_ns();
+    let single_at = |part: f64| {
+        let ns = f64::from(single[(single.len() as f64 * part) as usize]);
+        (ns - clock).max(0.0)
+    };
+    Found {
+        ns: slices[slices.len() / 2],
+        median: single_at(0.5),
+        // Ten that are longer, at least.
+        p999: (single.len() >= 10_000).then(|| single_at(0.999)),
+        lost: 1.0 - kept as f64 / offered as f64,
+    }
+}
