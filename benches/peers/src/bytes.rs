@@ -8,7 +8,7 @@ use crate::peer::{Case, HEADER, Opened, Put, ROOM, Sink, header};
 
 /// `rtrb`, a chunk of bytes for each record.
 pub fn rtrb<const N: usize>(case: Case) -> Opened<impl Put<N>> {
-    own(case, || {
+    own(case, ROOM / (HEADER + N + 2), || {
         let (mut p, mut c) = rtrb::RingBuffer::<u8>::new(ROOM);
         let put = move |payload: &[u8; N]| {
             let Ok(mut chunk) = p.write_chunk(HEADER + N) else { return false };
@@ -47,7 +47,7 @@ pub fn rtrb<const N: usize>(case: Case) -> Opened<impl Put<N>> {
 
 /// `bbqueue`, a frame for each record.
 pub fn bbqueue<const N: usize>(case: Case) -> Opened<impl Put<N>> {
-    own(case, || {
+    own(case, ROOM / (HEADER + N + 2), || {
         let queue = GogiGui::new_with_storage(BoxedSlice::new(ROOM));
         let (p, c) = (queue.framed_producer(), queue.framed_consumer());
         let size = (HEADER + N) as u16;

@@ -10,9 +10,10 @@ const BATCH: usize = 256;
 /// A queue for each writer.
 pub fn own<const N: usize, P: Put<N>, T: Take + 'static>(
     case: Case,
+    room: usize,
     make: impl Fn() -> (P, T),
 ) -> Opened<P> {
-    let mut opened = Opened { puts: Vec::new(), takes: Vec::new() };
+    let mut opened = Opened::new(Vec::new(), Vec::new(), room);
     for _ in 0..case.writers() {
         let (put, take) = make();
         opened.puts.push(put);
@@ -26,7 +27,7 @@ fn shared<const N: usize, P: Put<N> + Clone>(
     case: Case,
     (put, take): (P, impl Take + 'static),
 ) -> Opened<P> {
-    Opened { puts: vec![put; case.writers()], takes: vec![Box::new(take)] }
+    Opened::new(vec![put; case.writers()], vec![Box::new(take)], items::<N>())
 }
 
 /// One item after the other.
@@ -44,7 +45,7 @@ fn pops<const N: usize>(mut pop: impl FnMut() -> Option<Record<N>> + Send) -> im
 
 /// `rtrb`: one producer, one consumer.
 pub fn rtrb<const N: usize>(case: Case) -> Opened<impl Put<N>> {
-    own(case, || {
+    own(case, items::<N>(), || {
         let (mut p, mut c) = rtrb::RingBuffer::new(items::<N>());
         (move |payload: &[u8; N]| p.push(Record::new(payload)).is_ok(), pops(move || c.pop().ok()))
     })
@@ -53,7 +54,7 @@ pub fn rtrb<const N: usize>(case: Case) -> Opened<impl Put<N>> {
 /// `ringbuf`: one producer, one consumer.
 pub fn ringbuf<const N: usize>(case: Case) -> Opened<impl Put<N>> {
     use ringbuf::traits::{Consumer, Producer, Split};
-    own(case, || {
+    own(case, items::<N>(), || {
         let (mut p, mut c) = ringbuf::HeapRb::new(items::<N>()).split();
         (
             move |payload: &[u8; N]| p.try_push(Record::new(payload)).is_ok(),
@@ -65,7 +66,7 @@ pub fn ringbuf<const N: usize>(case: Case) -> Opened<impl Put<N>> {
 /// `disruptor`: one producer, a consumer that polls and takes what there is.
 pub fn disruptor<const N: usize>(case: Case) -> Opened<impl Put<N>> {
     use disruptor::{BusySpin, Producer, build_single_producer};
-    own(case, || {
+    own(case, items::<N>(), || {
         let ring = build_single_producer(items::<N>(), Record::<N>::default, BusySpin);
         let (mut poller, ring) = ring.new_event_poller();
         let mut p = ring.build();

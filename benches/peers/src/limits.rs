@@ -10,7 +10,7 @@ use crate::peer::{Case, HEADER, Opened, Put, ROOM, header};
 
 /// One for each writer, with nothing to take.
 fn own<const N: usize, P: Put<N>>(case: Case, make: impl Fn() -> P) -> Opened<P> {
-    Opened { puts: (0..case.writers()).map(|_| make()).collect(), takes: Vec::new() }
+    Opened::new((0..case.writers()).map(|_| make()).collect(), Vec::new(), usize::MAX)
 }
 
 /// A clock read, and plain stores of header and payload into a ring.

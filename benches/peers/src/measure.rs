@@ -4,7 +4,7 @@
 //! once, do not count. Three of four slices are timed as a whole: a run's figure is their median.
 //! In the fourth each record is timed alone. A slice in which a record was lost tells nothing of
 //! what a record costs, and is left out where a tenth of them or more lost none; where fewer did,
-//! all of them count (and a lost record is cheaper than a kept one).
+//! all of them count.
 
 use std::hint::{black_box, spin_loop};
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use rbpipe_core::clock;
 
 use crate::machine;
-use crate::peer::{Case, Opened, Put, ROOM, Sink, Take};
+use crate::peer::{Case, Opened, Put, ROOM, Sink, Take, Taken};
 
 /// Records of a slice.
 const SLICE: usize = 1024;
@@ -70,59 +70,170 @@ struct Written {
 ///
 /// # Panics
 /// A peer did not pass on what it had taken.
-pub fn run<const N: usize, P: Put<N>>(
+pub fn run<const N: usize, P: Put<N> + 'static>(
     (name, case): (&str, Case),
     open: impl Fn(Case) -> Opened<P>,
     time: Duration,
     noise: &[u8],
 ) -> Found {
-    let Opened { puts, mut takes } = open(case);
-    let (ended, mut sink) = (AtomicBool::new(false), Sink::default());
-    let both =
-        Both { barrier: Barrier::default(), takes: Mutex::new(Vec::new()), ended: false.into() };
-    let both = &both;
-    let written: Vec<Written> = thread::scope(|scope| {
-        if case == Case::Drained {
-            let enders: Vec<_> = takes.iter().map(|t| t.ender()).collect();
-            let (take, ended) = (&mut takes[0], &ended);
-            let consumer = scope.spawn(|| {
-                machine::pin(1);
-                let mut sink = Sink::default();
-                take.all(ended, &mut sink);
-                sink
+    let Opened { puts, takes, taken, room } = open(case);
+    let puts = puts.into_iter().map(|p| Box::new(Slices(p)) as Box<dyn Writer>).collect();
+    let run = Run { case, time, noise, warm: ROOM / ((N + 4) * SLICE) + 1 };
+    run.run(name, Opened { puts, takes, taken, room })
+}
+
+/// The only part that is made anew for each peer: there are many, and they take long to compile.
+struct Slices<P, const N: usize>(P);
+
+trait Writer: Send {
+    /// Slice number `turn`; when it ended.
+    fn slice(&mut self, noise: &[u8], turn: usize, counts: bool, out: &mut Written) -> u64;
+}
+
+impl<P: Put<N>, const N: usize> Writer for Slices<P, N> {
+    fn slice(&mut self, noise: &[u8], turn: usize, counts: bool, out: &mut Written) -> u64 {
+        let (mut kept, from) = (0, turn * SLICE);
+        let begin = clock::now();
+        let end = if turn % 4 == 3 {
+            let single = &mut out.single;
+            self.0.slice(|put| {
+                let mut now = clock::now();
+                for i in from..from + SLICE {
+                    kept += u64::from(put.put(payload(noise, i)));
+                    let then = std::mem::replace(&mut now, clock::now());
+                    if counts {
+                        single.push((now - then).min(u64::from(u32::MAX)) as u32);
+                    }
+                }
             });
-            let put = puts.into_iter().next().expect("a writer");
-            let writer = scope.spawn(move || {
-                machine::pin(0);
-                alone(put, time, noise, || ())
-            });
-            let written = writer.join().expect("the writer");
-            ended.store(true, Ordering::Release);
-            enders.iter().for_each(|end| end());
-            sink = consumer.join().expect("the consumer");
-            vec![written]
-        } else if case == Case::Alone {
-            let (put, takes) = (puts.into_iter().next().expect("a writer"), &mut takes);
-            let writer = scope.spawn(move || {
-                machine::pin(0);
-                alone(put, time, noise, || empty(takes))
-            });
-            vec![writer.join().expect("the writer")]
+            clock::now()
         } else {
-            *both.takes.lock().expect("nobody has it") = std::mem::take(&mut takes);
-            let threads = puts.into_iter().enumerate();
-            let threads: Vec<_> = threads
-                .map(|(i, put)| scope.spawn(move || both.run(i, put, time, noise)))
-                .collect();
-            threads.into_iter().map(|t| t.join().expect("a writer")).collect()
-        }
-    });
-    if case == Case::Drained {
-        let kept: u64 = written.iter().map(|w| w.kept).sum();
-        assert_eq!(sink.records, kept, "{name} took {kept} records and gave {}", sink.records);
-        black_box(sink.sum);
+            self.0.slice(|put| {
+                for i in from..from + SLICE {
+                    kept += u64::from(put.put(payload(noise, i)));
+                }
+            });
+            let end = clock::now();
+            if counts {
+                out.slices.push(((end - begin) as f64 / SLICE as f64, kept == SLICE as u64));
+            }
+            end
+        };
+        out.kept += kept;
+        out.offered += SLICE as u64;
+        end
     }
-    found(written)
+}
+
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    case: Case,
+    time: Duration,
+    noise: &'a [u8],
+    /// Slices until the ring has been gone round once.
+    warm: usize,
+}
+
+impl Run<'_> {
+    fn run(self, name: &str, opened: Opened<Box<dyn Writer>>) -> Found {
+        let Opened { mut puts, mut takes, taken, room } = opened;
+        let (ended, before) = (AtomicBool::new(false), taken.records());
+        let drained = matches!(self.case, Case::Drained | Case::Flooded);
+        let both = Both { barrier: Barrier::default(), takes: Mutex::new(Vec::new()) };
+        let last = AtomicBool::new(false);
+        let written: Vec<Written> = thread::scope(|scope| {
+            if drained {
+                let enders: Vec<_> = takes.iter().map(|t| t.ender()).collect();
+                let (take, ended, taken, put) = (&mut takes[0], &ended, &*taken, &mut puts[0]);
+                let consumer = scope.spawn(|| {
+                    machine::pin(1);
+                    take.all(ended, taken);
+                });
+                let writer = scope.spawn(move || {
+                    machine::pin(0);
+                    let most = (room - room / 4) as u64;
+                    self.alone(&mut **put, &mut |kept| {
+                        if self.case == Case::Drained {
+                            wait_for(taken, (before + kept).saturating_sub(most));
+                        }
+                    })
+                });
+                let written = writer.join().expect("the writer");
+                ended.store(true, Ordering::Release);
+                enders.iter().for_each(|end| end());
+                consumer.join().expect("the consumer");
+                vec![written]
+            } else if self.case == Case::Alone {
+                let (put, takes) = (&mut puts[0], &mut takes);
+                let writer = scope.spawn(move || {
+                    machine::pin(0);
+                    self.alone(&mut **put, &mut |_| empty(takes))
+                });
+                vec![writer.join().expect("the writer")]
+            } else {
+                *both.takes.lock().expect("nobody has it") = std::mem::take(&mut takes);
+                let (both, last) = (&both, &last);
+                let threads = puts.iter_mut().enumerate();
+                let threads: Vec<_> = threads
+                    .map(|(i, put)| scope.spawn(move || self.both(i, &mut **put, both, last)))
+                    .collect();
+                threads.into_iter().map(|t| t.join().expect("a writer")).collect()
+            }
+        });
+        if drained {
+            let kept: u64 = written.iter().map(|w| w.kept).sum();
+            let gave = taken.records() - before;
+            assert_eq!(gave, kept, "{name} took {kept} records and gave {gave}");
+            black_box(taken.sum());
+        }
+        found(written)
+    }
+
+    /// One writer; `between` is told how many were kept.
+    fn alone(self, put: &mut dyn Writer, between: &mut dyn FnMut(u64)) -> Written {
+        let mut out = Written::default();
+        let (end, mut turn, mut now) = (clock::now() + self.time.as_nanos() as u64, 0, 0);
+        // Four slices at least: one of each kind.
+        while now < end || turn < self.warm + 4 {
+            now = put.slice(self.noise, turn, turn >= self.warm, &mut out);
+            between(out.kept);
+            turn += 1;
+        }
+        out
+    }
+
+    /// One of two writers whose slices begin together.
+    fn both(self, i: usize, put: &mut dyn Writer, both: &Both, last: &AtomicBool) -> Written {
+        machine::pin(i);
+        let mut out = Written::default();
+        let (end, mut turn) = (clock::now() + self.time.as_nanos() as u64, 0);
+        loop {
+            both.barrier.wait();
+            // Told by the first one before the barrier that the other has passed.
+            if last.load(Ordering::Acquire) {
+                return out;
+            }
+            let now = put.slice(self.noise, turn, turn >= self.warm, &mut out);
+            turn += 1;
+            both.barrier.wait();
+            if i == 0 {
+                empty(&mut both.takes.lock().expect("nobody else empties"));
+                last.store(now >= end && turn >= self.warm + 4, Ordering::Release);
+            }
+        }
+    }
+}
+
+/// Waits until so many have been taken.
+fn wait_for(taken: &Taken, records: u64) {
+    let mut spins = 0u32;
+    while taken.records() < records {
+        spins += 1;
+        if spins.is_multiple_of(1 << 12) {
+            thread::yield_now();
+        }
+        spin_loop();
+    }
 }
 
 fn empty(takes: &mut [Box<dyn Take>]) {
@@ -133,103 +244,10 @@ fn empty(takes: &mut [Box<dyn Take>]) {
     black_box(sink.sum);
 }
 
-/// One writer; `between` empties the queue.
-fn alone<const N: usize>(
-    mut put: impl Put<N>,
-    time: Duration,
-    noise: &[u8],
-    mut between: impl FnMut(),
-) -> Written {
-    let mut out = Written::default();
-    let (end, mut turn, mut now) = (clock::now() + time.as_nanos() as u64, 0, 0);
-    // Four slices at least: one of each kind.
-    while now < end || turn < warm::<N>() + 4 {
-        now = slice(&mut put, noise, turn, &mut out);
-        between();
-        turn += 1;
-    }
-    out
-}
-
-/// Slices until the ring has been gone round once.
-const fn warm<const N: usize>() -> usize {
-    ROOM / ((N + 4) * SLICE) + 1
-}
-
-/// One slice; when it ended.
-#[inline(always)]
-fn slice<const N: usize>(
-    put: &mut impl Put<N>,
-    noise: &[u8],
-    turn: usize,
-    out: &mut Written,
-) -> u64 {
-    let (mut kept, counts) = (0, turn >= warm::<N>());
-    let from = turn * SLICE;
-    let begin = clock::now();
-    let end = if turn % 4 == 3 {
-        put.slice(|put| {
-            let mut now = clock::now();
-            for i in from..from + SLICE {
-                kept += u64::from(put.put(payload(noise, i)));
-                let then = std::mem::replace(&mut now, clock::now());
-                if counts {
-                    out.single.push((now - then).min(u64::from(u32::MAX)) as u32);
-                }
-            }
-        });
-        clock::now()
-    } else {
-        put.slice(|put| {
-            for i in from..from + SLICE {
-                kept += u64::from(put.put(payload(noise, i)));
-            }
-        });
-        let end = clock::now();
-        if counts {
-            out.slices.push(((end - begin) as f64 / SLICE as f64, kept == SLICE as u64));
-        }
-        end
-    };
-    out.kept += kept;
-    out.offered += SLICE as u64;
-    end
-}
-
-/// Two writers whose slices begin together.
+/// What two writers share.
 struct Both {
     barrier: Barrier,
     takes: Mutex<Vec<Box<dyn Take>>>,
-    ended: AtomicBool,
-}
-
-impl Both {
-    fn run<const N: usize>(
-        &self,
-        i: usize,
-        mut put: impl Put<N>,
-        time: Duration,
-        noise: &[u8],
-    ) -> Written {
-        machine::pin(i);
-        let mut out = Written::default();
-        let (end, mut turn) = (clock::now() + time.as_nanos() as u64, 0);
-        loop {
-            self.barrier.wait();
-            // Told by the first one before the barrier that the other has passed.
-            if self.ended.load(Ordering::Acquire) {
-                return out;
-            }
-            let now = slice(&mut put, noise, turn, &mut out);
-            turn += 1;
-            self.barrier.wait();
-            if i == 0 {
-                empty(&mut self.takes.lock().expect("nobody else empties"));
-                let last = now >= end && turn >= warm::<N>() + 4;
-                self.ended.store(last, Ordering::Release);
-            }
-        }
-    }
 }
 
 /// Two threads meet, without a system call while the other one runs.

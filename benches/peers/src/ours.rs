@@ -3,8 +3,8 @@
 //! Alone it is a flight recorder (overwrite mode, nobody takes); with a consumer it is in discard
 //! mode, and an output on the channel's own thread reads every record of every packet.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use rbpipe_core::frontend::{Geometry, Mode};
 use rbpipe_core::packet::MAX_HEADER;
 use rbpipe_core::stream::Packet;
 
-use crate::peer::{Case, Opened, Put, Sink, Take};
+use crate::peer::{Case, Opened, Put, ROOM, Sink, Take, Taken};
 
 /// Of every channel: 2 MiB, as [`crate::peer::ROOM`].
 const RING: (u64, u32) = (256 << 10, 8);
@@ -29,7 +29,7 @@ const RING: (u64, u32) = (256 << 10, 8);
 struct Reading {
     heap: Heap,
     classes: Arc<ClassRegistry>,
-    taken: Arc<Mutex<Sink>>,
+    taken: Arc<Taken>,
 }
 
 impl Backend for Reading {
@@ -65,7 +65,7 @@ impl Backend for Reading {
 
 struct Reader {
     classes: Classes,
-    taken: Arc<Mutex<Sink>>,
+    taken: Arc<Taken>,
 }
 
 #[async_trait]
@@ -83,7 +83,7 @@ impl Output<HeapMemory> for Reader {
                 Err(_) => return,
             }
         }
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).merge(sink);
+        self.taken.add(sink);
         let bytes = packet.size() as u64;
         packet.written(bytes);
     }
@@ -97,18 +97,16 @@ impl Output<HeapMemory> for Reader {
 struct Drain {
     channel: Option<Channel<Reading>>,
     control: Control,
-    taken: Arc<Mutex<Sink>>,
 }
 
 impl Take for Drain {
     fn some(&mut self, _: &mut Sink) -> usize {
         0
     }
-    fn all(&mut self, _: &AtomicBool, sink: &mut Sink) {
+    fn all(&mut self, _: &AtomicBool, _: &Taken) {
         let channel = self.channel.take().expect("it is drained once");
         let end = channel.run(&self.control, Duration::from_secs(1), &mut |n| eprintln!("{n}"));
         end.expect("nothing is to be closed");
-        sink.merge(*self.taken.lock().unwrap_or_else(PoisonError::into_inner));
     }
     fn ender(&self) -> Box<dyn Fn() + Send> {
         let control = self.control.clone();
@@ -153,7 +151,8 @@ fn channel_from<const N: usize, B: Backend>(
 }
 
 fn open<const N: usize>(case: Case, streams: Streams) -> Opened<impl Put<N>> {
-    let mode = if case == Case::Drained { Mode::Discard } else { Mode::Overwrite };
+    let drained = matches!(case, Case::Drained | Case::Flooded);
+    let mode = if drained { Mode::Discard } else { Mode::Overwrite };
     let mut taken = Arc::default();
     let (channel, class) = channel_from::<N, Reading>(mode, streams, |plan| {
         let backend = Reading::open((), plan, &Context::new("peers"))?;
@@ -163,8 +162,10 @@ fn open<const N: usize>(case: Case, streams: Streams) -> Opened<impl Put<N>> {
     let writer = channel.writer();
     let control = Control::new(channel.waker());
     let put = move |payload: &[u8; N]| writer.record(class, payload).is_ok();
-    let drain = Drain { channel: Some(channel), control, taken };
-    Opened { puts: vec![put; case.writers()], takes: vec![Box::new(drain)] }
+    let drain: Box<dyn Take> = Box::new(Drain { channel: Some(channel), control });
+    let puts = vec![put; case.writers()];
+    // Every one has a header of four bytes, seldom of thirteen.
+    Opened { puts, takes: vec![drain], taken, room: ROOM / (N + 4) }
 }
 
 /// A stream for each thread.

@@ -3,7 +3,8 @@
 //! A record is the same for all: one clock read, a header (time and id), a payload of `N` bytes.
 
 use std::hint::spin_loop;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rbpipe_core::clock;
 
@@ -20,8 +21,11 @@ pub enum Case {
     /// One thread; nobody takes meanwhile. What cannot overwrite is emptied by the same thread
     /// between two timed slices.
     Alone,
-    /// One thread, and a consumer on the other core.
+    /// One thread, and a consumer on the other core that keeps up: where a queue is three quarters
+    /// full, the writer waits between two timed slices.
     Drained,
+    /// The same, and the writer never waits: what is lost?
+    Flooded,
     /// Two threads; nobody takes meanwhile.
     Two,
 }
@@ -92,10 +96,31 @@ impl Sink {
         self.records += 1;
         self.sum = self.sum.wrapping_add(sum(payload));
     }
-    /// What another one has.
-    pub fn merge(&mut self, other: Self) {
-        self.records += other.records;
-        self.sum = self.sum.wrapping_add(other.sum);
+}
+
+/// What a consumer has taken, for others to look at now and then; on a line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Taken {
+    records: AtomicU64,
+    sum: AtomicU64,
+}
+
+impl Taken {
+    /// These, too. Release: who sees the records sees their sum.
+    pub fn add(&self, more: Sink) {
+        self.sum.fetch_add(more.sum, Ordering::Relaxed);
+        self.records.fetch_add(more.records, Ordering::Release);
+    }
+    /// How many by now.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.records.load(Ordering::Acquire)
+    }
+    /// The sum of their payloads.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.sum.load(Ordering::Relaxed)
     }
 }
 
@@ -133,14 +158,16 @@ pub trait Take: Send {
     /// Takes what there is, or some of it; how many.
     fn some(&mut self, sink: &mut Sink) -> usize;
     /// Takes all that comes until it is told to end and nothing is left. A queue is polled.
-    fn all(&mut self, ended: &AtomicBool, sink: &mut Sink) {
+    fn all(&mut self, ended: &AtomicBool, taken: &Taken) {
         loop {
             // Acquire: what was put before the end is seen below.
             let last = ended.load(Ordering::Acquire);
-            if self.some(sink) == 0 {
-                if last {
-                    return;
-                }
+            let mut sink = Sink::default();
+            if self.some(&mut sink) > 0 {
+                taken.add(sink);
+            } else if last {
+                return;
+            } else {
                 (0..16).for_each(|_| spin_loop());
             }
         }
@@ -163,6 +190,18 @@ pub struct Opened<P> {
     pub puts: Vec<P>,
     /// What has to be emptied; nothing where new records overwrite old ones.
     pub takes: Vec<Box<dyn Take>>,
+    /// What has been taken by a consumer.
+    pub taken: Arc<Taken>,
+    /// How many records fit in, for each writer.
+    pub room: usize,
+}
+
+impl<P> Opened<P> {
+    /// Of these, for so many records.
+    #[must_use]
+    pub fn new(puts: Vec<P>, takes: Vec<Box<dyn Take>>, room: usize) -> Self {
+        Self { puts, takes, taken: Arc::default(), room }
+    }
 }
 
 /// What kind of peer it is.
@@ -184,8 +223,8 @@ impl Kind {
     pub fn has(self, case: Case) -> bool {
         match self {
             Self::Ours | Self::Queue => true,
-            Self::Limit => case != Case::Drained,
-            Self::Worker => case == Case::Drained,
+            Self::Limit => matches!(case, Case::Alone | Case::Two),
+            Self::Worker => matches!(case, Case::Drained | Case::Flooded),
         }
     }
 }
@@ -193,5 +232,10 @@ impl Kind {
 /// Goes through the peers.
 pub trait Visit<const N: usize> {
     /// Called once for each.
-    fn peer<P: Put<N>>(&mut self, name: &'static str, kind: Kind, open: impl Fn(Case) -> Opened<P>);
+    fn peer<P: Put<N> + 'static>(
+        &mut self,
+        name: &'static str,
+        kind: Kind,
+        open: impl Fn(Case) -> Opened<P>,
+    );
 }

@@ -69,7 +69,7 @@ struct Round<'a> {
 }
 
 impl<const N: usize> Visit<N> for Round<'_> {
-    fn peer<P: Put<N>>(
+    fn peer<P: Put<N> + 'static>(
         &mut self,
         name: &'static str,
         kind: Kind,
@@ -84,7 +84,7 @@ impl<const N: usize> Visit<N> for Round<'_> {
         if !only.is_empty() && !only.iter().any(|part| name.contains(part.as_str())) {
             return;
         }
-        for case in [Case::Alone, Case::Drained, Case::Two] {
+        for case in [Case::Alone, Case::Drained, Case::Flooded, Case::Two] {
             if kind.has(case) {
                 let found = measure::run((name, case), &open, self.plan.run, self.noise);
                 self.session.cells.entry((place, N, case as u8)).or_default().push(found);
@@ -143,7 +143,8 @@ impl Session {
             two: of(Case::Two, &|f| Some(f.ns)),
             drained_by_alone: by(Case::Drained),
             two_by_alone: by(Case::Two),
-            lost: of(Case::Drained, &|f| Some(f.lost)),
+            lost: of(Case::Flooded, &|f| Some(f.lost)),
+            flooded: of(Case::Flooded, &|f| Some(f.ns)),
             p999: of(Case::Drained, &|f| f.p999),
             p999_by_median: of(Case::Drained, &|f| Some(f.p999? / f.median)),
             p999_alone: of(Case::Alone, &|f| f.p999),
@@ -171,8 +172,10 @@ pub struct Row {
     pub drained_by_alone: Option<Spread>,
     /// Two threads ÷ one.
     pub two_by_alone: Option<Spread>,
-    /// Part of the records that was lost with a consumer.
+    /// Part of the records that was lost with a consumer, and a writer that never waits.
     pub lost: Option<Spread>,
+    /// What a record costs then; where nearly all slices lost some, lost ones are among them.
+    pub flooded: Option<Spread>,
     /// 99.9 % of single records with a consumer took no longer, one clock read taken off.
     pub p999: Option<Spread>,
     /// That, beside the median of single records.

@@ -39,7 +39,7 @@ fn table(out: &mut String, rows: &[Row], columns: &[Column<'_>]) {
 pub fn show(rows: &[Row], files: Option<&Files>) -> String {
     let mut out = String::from(
         "ns of a record, median of rounds [least most]. A: one thread, no consumer. C: a consumer \
-         on the other core. E: two threads, no consumer; each its own stream or queue, or one that \
+         on the other core, which keeps up (the writer waits outside the timed slices). E: two threads, no consumer; each its own stream or queue, or one that \
          they share.\n\n",
     );
     table(
@@ -48,7 +48,7 @@ pub fn show(rows: &[Row], files: Option<&Files>) -> String {
         &[("A", &|r| ns(r.alone)), ("C", &|r| ns(r.drained)), ("E", &|r| ns(r.two))],
     );
     out.push_str(
-        "\nRatios of runs of one round; % lost in C; p99.9 of single records in C, ns, and in \
+        "\nRatios of runs of one round; % lost where the writer never waits; p99.9 of single records in C, ns, and in \
          brackets beside their median.\n\n",
     );
     table(

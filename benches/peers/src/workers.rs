@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -11,17 +11,10 @@ use fastrace::local::LocalSpan;
 use fastrace::{Event, Span};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-use crate::peer::{Case, HEADER, Opened, Put, Sink, Take, header, items};
-
-type Shared = Arc<Mutex<Sink>>;
-
-fn add(shared: &Mutex<Sink>, more: Sink) {
-    shared.lock().unwrap_or_else(PoisonError::into_inner).merge(more);
-}
+use crate::peer::{Case, HEADER, Opened, Put, Sink, Take, Taken, header, items};
 
 /// Waits until it is told to end; then `end` brings out the rest.
 struct Worker<F> {
-    taken: Shared,
     end: F,
 }
 
@@ -29,26 +22,24 @@ impl<F: FnMut() + Send> Take for Worker<F> {
     fn some(&mut self, _: &mut Sink) -> usize {
         0
     }
-    fn all(&mut self, ended: &AtomicBool, sink: &mut Sink) {
+    fn all(&mut self, ended: &AtomicBool, _: &Taken) {
         while !ended.load(Ordering::Acquire) {
             sleep(Duration::from_millis(1));
         }
         (self.end)();
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        sink.merge(std::mem::take(&mut taken));
     }
 }
 
 // --- tracing-appender ---------------------------------------------------------------
 
 /// What its worker writes to.
-struct Lines(Shared);
+struct Lines(Arc<Taken>);
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         let mut one = Sink::default();
         one.add(&line[HEADER..]);
-        add(&self.0, one);
+        self.0.add(one);
         Ok(line.len())
     }
     fn flush(&mut self) -> std::io::Result<()> {
@@ -78,22 +69,23 @@ impl<const N: usize> Put<N> for Appender {
 /// `tracing-appender`'s non-blocking writer: as many lines as others have items, lossy as it is
 /// by default. (It takes no longer records than of 256 bytes here.)
 pub fn tracing_appender<const N: usize>(_: Case) -> Opened<impl Put<N>> {
-    let taken = Shared::default();
+    let taken = Arc::new(Taken::default());
     let builder = NonBlockingBuilder::default().buffered_lines_limit(items::<N>());
     let (to, guard) = builder.finish(Lines(Arc::clone(&taken)));
     let mut guard: Option<WorkerGuard> = Some(guard);
     let errors = to.error_counter();
     // The guard waits until its thread has written what is there.
-    let worker = Worker { taken, end: move || drop(guard.take()) };
-    Opened { puts: vec![Appender { to, errors, lost: 0 }], takes: vec![Box::new(worker)] }
+    let worker = Worker { end: move || drop(guard.take()) };
+    let puts = vec![Appender { to, errors, lost: 0 }];
+    Opened { puts, takes: vec![Box::new(worker)], taken, room: items::<N>() }
 }
 
 // --- fastrace -----------------------------------------------------------------------
 
-/// There is one collector in a process.
-static COLLECTED: Mutex<Sink> = Mutex::new(Sink { records: 0, sum: 0 });
+/// There is one collector in a process, and so one count.
+static COLLECTED: OnceLock<Arc<Taken>> = OnceLock::new();
 
-struct Collector;
+struct Collector(Arc<Taken>);
 
 impl Reporter for Collector {
     fn report(&mut self, spans: Vec<SpanRecord>) {
@@ -101,7 +93,7 @@ impl Reporter for Collector {
         for event in spans.iter().flat_map(|s| &s.events) {
             some.add(event.properties.first().map_or(b"", |(_, v)| v.as_bytes()));
         }
-        add(&COLLECTED, some);
+        self.0.add(some);
     }
 }
 
@@ -126,17 +118,13 @@ impl<const N: usize> Put<N> for Events {
 /// `fastrace`: a record is an event with a property, a slice of records is a trace. It loses none:
 /// what its collector has not taken is kept in memory.
 pub fn fastrace<const N: usize>(_: Case) -> Opened<impl Put<N>> {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+    let taken = COLLECTED.get_or_init(|| {
+        let taken = Arc::new(Taken::default());
         let config = Config::default().report_interval(Duration::from_millis(10));
-        fastrace::set_reporter(Collector, config);
+        fastrace::set_reporter(Collector(Arc::clone(&taken)), config);
+        taken
     });
-    let taken = Shared::default();
-    let into = Arc::clone(&taken);
-    let end = move || {
-        fastrace::flush();
-        let mut all = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
-        add(&into, std::mem::take(&mut all));
-    };
-    Opened { puts: vec![Events], takes: vec![Box::new(Worker { taken, end })] }
+    let worker: Box<dyn Take> = Box::new(Worker { end: fastrace::flush });
+    let taken = Arc::clone(taken);
+    Opened { puts: vec![Events], takes: vec![worker], taken, room: items::<N>() }
 }

@@ -1,0 +1,89 @@
+//! Goal: no figure is taken of a peer that does not do its work. Method: each one is given some
+//! thousand records of each size, in order to be refused now and then, while its consumer runs;
+//! how many come out, and the sum of their bytes, must be what was taken. Then each one is measured
+//! for a moment in every case.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rbpipe_peers::each::each;
+use rbpipe_peers::measure::{self, noise, payload};
+use rbpipe_peers::peer::{Case, Kind, Opened, Put, Visit, sum};
+
+const RECORDS: usize = 10_000;
+const SLICE: usize = 1000;
+
+#[derive(Default)]
+struct Passes {
+    noise: Vec<u8>,
+    passed: usize,
+}
+
+impl<const N: usize> Visit<N> for Passes {
+    fn peer<P: Put<N> + 'static>(
+        &mut self,
+        name: &'static str,
+        kind: Kind,
+        open: impl Fn(Case) -> Opened<P>,
+    ) {
+        if !kind.has(Case::Drained) {
+            return;
+        }
+        let Opened { mut puts, mut takes, taken, .. } = open(Case::Drained);
+        let (records, sum_before) = (taken.records(), taken.sum());
+        let (ended, mut wanted) = (Arc::new(AtomicBool::new(false)), 0u64);
+        let ender = takes[0].ender();
+        thread::scope(|scope| {
+            let consumer = scope.spawn(|| takes[0].all(&ended, &taken));
+            for from in (0..RECORDS).step_by(SLICE) {
+                puts[0].slice(|put| {
+                    for i in from..from + SLICE {
+                        let payload = payload(&self.noise, i);
+                        while !put.put(payload) {
+                            thread::yield_now();
+                        }
+                        wanted = wanted.wrapping_add(sum(payload));
+                    }
+                });
+            }
+            ended.store(true, Ordering::Release);
+            ender();
+            consumer.join().expect("the consumer");
+        });
+        assert_eq!(taken.records() - records, RECORDS as u64, "{name}, {N} bytes");
+        assert_eq!(taken.sum().wrapping_sub(sum_before), wanted, "{name}, {N} bytes");
+        self.passed += 1;
+    }
+}
+
+/// Measures each one for a millisecond.
+struct Once(Vec<u8>);
+
+impl<const N: usize> Visit<N> for Once {
+    fn peer<P: Put<N> + 'static>(
+        &mut self,
+        name: &'static str,
+        kind: Kind,
+        open: impl Fn(Case) -> Opened<P>,
+    ) {
+        for case in [Case::Alone, Case::Drained, Case::Two] {
+            if kind.has(case) {
+                let found = measure::run((name, case), &open, Duration::from_millis(1), &self.0);
+                assert!(found.ns > 0.0 && found.ns < 1e6, "{name}, {case:?}: {found:?}");
+            }
+        }
+    }
+}
+
+/// One test: `fastrace` has one collector in a process.
+#[test]
+fn every_peer_passes_on_what_it_took() {
+    let mut passes = Passes { noise: noise(), passed: 0 };
+    each::<8>(&mut passes);
+    each::<32>(&mut passes);
+    each::<256>(&mut passes);
+    assert_eq!(passes.passed, 3 * 16, "all of them");
+    each::<256>(&mut Once(noise()));
+}
