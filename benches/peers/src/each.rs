@@ -12,8 +12,8 @@ pub const ALONE: [&str; 4] = ["clock read", "locked cmpxchg", "locked xadd", "co
 
 /// Visits all.
 pub fn each<const N: usize>(v: &mut impl Visit<N>) {
-    use Kind::{Limit, Ours, Queue, Worker};
-    v.peer(FLOOR, Limit, limits::floor::<N>);
+    use Kind::{Floor, Limit, Ours, Queue, Worker};
+    v.peer(FLOOR, Floor, limits::floor::<N>);
     v.peer(PARTS, Limit, limits::parts::<N>);
     v.peer(ALONE[0], Limit, limits::clock_read::<N>);
     v.peer(ALONE[1], Limit, limits::compare_and_swap::<N>);

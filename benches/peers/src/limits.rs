@@ -5,30 +5,78 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rbpipe_core::clock;
+use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::peer::{Case, HEADER, Opened, Put, ROOM, header};
+use crate::peer::{Case, HEADER, Opened, Put, ROOM, Sink, header};
 
 /// One for each writer, with nothing to take.
 fn own<const N: usize, P: Put<N>>(case: Case, make: impl Fn() -> P) -> Opened<P> {
     Opened::new((0..case.writers()).map(|_| make()).collect(), Vec::new(), usize::MAX)
 }
 
-/// A clock read, and plain stores of header and payload into a ring.
-pub fn floor<const N: usize>(case: Case) -> Opened<impl Put<N>> {
-    own(case, || {
-        let (mut ring, mut at) = (vec![0u8; ROOM], 0);
-        move |payload: &[u8; N]| {
-            let place = &mut ring[at..at + HEADER + N];
-            place[..HEADER].copy_from_slice(&header());
-            place[HEADER..].copy_from_slice(payload);
-            // Somebody may look at it: the stores cannot be left out.
-            black_box(place.as_mut_ptr());
-            at += HEADER + N;
-            if at > ROOM - HEADER - N {
-                at = 0;
-            }
-            true
+/// Bytes of a piece of the floor's ring.
+const PIECE: usize = 256 << 10;
+
+/// The writer's end of the floor.
+struct Floor {
+    piece: Vec<u8>,
+    at: usize,
+    full: Producer<(Vec<u8>, usize)>,
+    empty: Consumer<Vec<u8>>,
+}
+
+impl Floor {
+    /// Hands the piece over; whether there was another one.
+    #[cold]
+    fn next(&mut self) -> bool {
+        let Ok(piece) = self.empty.pop() else { return false };
+        let piece = std::mem::replace(&mut self.piece, piece);
+        let at = std::mem::replace(&mut self.at, 0);
+        self.full.push((piece, at)).is_ok()
+    }
+}
+
+impl<const N: usize> Put<N> for Floor {
+    #[inline(always)]
+    fn put(&mut self, payload: &[u8; N]) -> bool {
+        if self.at + HEADER + N > PIECE && !self.next() {
+            return false;
         }
+        let place = &mut self.piece[self.at..self.at + HEADER + N];
+        place[..HEADER].copy_from_slice(&header());
+        place[HEADER..].copy_from_slice(payload);
+        // Somebody may look at it: the stores cannot be left out.
+        black_box(place.as_mut_ptr());
+        self.at += HEADER + N;
+        true
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        // There is room for all pieces.
+        let _ = self.full.push((std::mem::take(&mut self.piece), self.at));
+    }
+}
+
+/// A clock read, and plain stores of header and payload into a ring of pieces, each of which belongs
+/// to the writer until it is full, and then to the consumer: what this machine's memory costs.
+pub fn floor<const N: usize>(case: Case) -> Opened<impl Put<N>> {
+    crate::items::own::<N, _, _>(case, ROOM / (HEADER + N), || {
+        let pieces = ROOM / PIECE;
+        let (full, mut taken) = RingBuffer::new(pieces);
+        let (mut back, empty) = RingBuffer::new(pieces);
+        for _ in 1..pieces {
+            let _ = back.push(vec![0; PIECE]);
+        }
+        let take = move |sink: &mut Sink| {
+            let Ok((piece, len)): Result<(Vec<u8>, usize), _> = taken.pop() else { return 0 };
+            let records = piece[..len].chunks_exact(HEADER + N);
+            records.for_each(|r| sink.add(&r[HEADER..]));
+            let _ = back.push(piece);
+            sink.records as usize
+        };
+        (Floor { piece: vec![0; PIECE], at: 0, full, empty }, take)
     })
 }
 

@@ -144,7 +144,8 @@ impl Run<'_> {
         let written: Vec<Written> = thread::scope(|scope| {
             if drained {
                 let enders: Vec<_> = takes.iter().map(|t| t.ender()).collect();
-                let (take, ended, taken, put) = (&mut takes[0], &ended, &*taken, &mut puts[0]);
+                let (take, ended, taken) = (&mut takes[0], &ended, &*taken);
+                let mut put = puts.pop().expect("a writer");
                 let consumer = scope.spawn(|| {
                     machine::pin(1);
                     take.all(ended, taken);
@@ -152,7 +153,7 @@ impl Run<'_> {
                 let writer = scope.spawn(move || {
                     machine::pin(0);
                     let most = (room - room / 4) as u64;
-                    self.alone(&mut **put, &mut |kept| {
+                    self.alone(&mut *put, &mut |kept| {
                         if self.case == Case::Drained {
                             wait_for(taken, (before + kept).saturating_sub(most));
                         }

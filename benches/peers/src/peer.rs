@@ -209,7 +209,9 @@ impl<P> Opened<P> {
 pub enum Kind {
     /// rbpipe.
     Ours,
-    /// A limit, which passes nothing on.
+    /// What memory and a clock read cost, which nothing can do without.
+    Floor,
+    /// A part of it, which passes nothing on.
     Limit,
     /// A queue.
     Queue,
@@ -223,6 +225,7 @@ impl Kind {
     pub fn has(self, case: Case) -> bool {
         match self {
             Self::Ours | Self::Queue => true,
+            Self::Floor => case != Case::Flooded,
             Self::Limit => matches!(case, Case::Alone | Case::Two),
             Self::Worker => matches!(case, Case::Drained | Case::Flooded),
         }
