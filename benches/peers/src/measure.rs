@@ -3,8 +3,8 @@
 //! Records go as fast as they can, in slices; the first ones, until the ring has been gone round
 //! once, do not count. Three of four slices are timed as a whole: a run's figure is their median.
 //! In the fourth each record is timed alone. A slice in which a record was lost tells nothing of
-//! what a record costs, and is left out where a tenth of them or more lost none; where fewer did,
-//! all of them count.
+//! what a record costs; nor does one in which a consumer that polls took nothing: it did not run.
+//! Such slices are left out where a tenth of them or more are better; where fewer are, all count.
 
 use std::hint::{black_box, spin_loop};
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use rbpipe_core::clock;
 
 use crate::machine;
-use crate::peer::{Case, Opened, Put, ROOM, Sink, Take, Taken};
+use crate::peer::{Case, Kind, Opened, Put, ROOM, Sink, Take, Taken};
 
 /// Records of a slice.
 const SLICE: usize = 1024;
@@ -59,7 +59,7 @@ pub struct Found {
 /// What one writer has found.
 #[derive(Default)]
 struct Written {
-    /// Nanoseconds of a record, and whether all were kept.
+    /// Nanoseconds of a record, and whether it counts.
     slices: Vec<(f64, bool)>,
     single: Vec<u32>,
     offered: u64,
@@ -71,14 +71,15 @@ struct Written {
 /// # Panics
 /// A peer did not pass on what it had taken.
 pub fn run<const N: usize, P: Put<N> + 'static>(
-    (name, case): (&str, Case),
+    (name, kind, case): (&str, Kind, Case),
     open: impl Fn(Case) -> Opened<P>,
     time: Duration,
     noise: &[u8],
 ) -> Found {
     let Opened { puts, takes, taken, room } = open(case);
     let puts = puts.into_iter().map(|p| Box::new(Slices(p)) as Box<dyn Writer>).collect();
-    let run = Run { case, time, noise, warm: ROOM / ((N + 4) * SLICE) + 1 };
+    let run =
+        Run { case, polls: kind == Kind::Queue, time, noise, warm: ROOM / ((N + 4) * SLICE) + 1 };
     run.run(name, Opened { puts, takes, taken, room })
 }
 
@@ -128,6 +129,8 @@ impl<P: Put<N>, const N: usize> Writer for Slices<P, N> {
 #[derive(Clone, Copy)]
 struct Run<'a> {
     case: Case,
+    /// Its consumer polls.
+    polls: bool,
     time: Duration,
     noise: &'a [u8],
     /// Slices until the ring has been gone round once.
@@ -153,10 +156,15 @@ impl Run<'_> {
                 let writer = scope.spawn(move || {
                     machine::pin(0);
                     let most = (room - room / 4) as u64;
+                    let mut then = before;
                     self.alone(&mut *put, &mut |kept| {
+                        let now = taken.records();
+                        let ran = now != std::mem::replace(&mut then, now);
                         if self.case == Case::Drained {
                             wait_for(taken, (before + kept).saturating_sub(most));
+                            then = taken.records();
                         }
+                        ran || !self.polls
                     })
                 });
                 let written = writer.join().expect("the writer");
@@ -168,7 +176,10 @@ impl Run<'_> {
                 let (put, takes) = (&mut puts[0], &mut takes);
                 let writer = scope.spawn(move || {
                     machine::pin(0);
-                    self.alone(&mut **put, &mut |_| empty(takes))
+                    self.alone(&mut **put, &mut |_| {
+                        empty(takes);
+                        true
+                    })
                 });
                 vec![writer.join().expect("the writer")]
             } else {
@@ -190,14 +201,16 @@ impl Run<'_> {
         found(written)
     }
 
-    /// One writer; `between` is told how many were kept.
-    fn alone(self, put: &mut dyn Writer, between: &mut dyn FnMut(u64)) -> Written {
+    /// One writer; `between` is told how many were kept, and tells whether the slice counts.
+    fn alone(self, put: &mut dyn Writer, between: &mut dyn FnMut(u64) -> bool) -> Written {
         let mut out = Written::default();
         let (end, mut turn, mut now) = (clock::now() + self.time.as_nanos() as u64, 0, 0);
         // Four slices at least: one of each kind.
         while now < end || turn < self.warm + 4 {
+            let slices = out.slices.len();
             now = put.slice(self.noise, turn, turn >= self.warm, &mut out);
-            between(out.kept);
+            let counts = between(out.kept);
+            out.slices[slices..].iter_mut().for_each(|slice| slice.1 &= counts);
             turn += 1;
         }
         out

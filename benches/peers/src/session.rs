@@ -86,7 +86,7 @@ impl<const N: usize> Visit<N> for Round<'_> {
         }
         for case in [Case::Alone, Case::Drained, Case::Flooded, Case::Two] {
             if kind.has(case) {
-                let found = measure::run((name, case), &open, self.plan.run, self.noise);
+                let found = measure::run((name, kind, case), &open, self.plan.run, self.noise);
                 self.session.cells.entry((place, N, case as u8)).or_default().push(found);
             }
         }

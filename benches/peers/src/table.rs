@@ -28,7 +28,7 @@ fn table(out: &mut String, rows: &[Row], columns: &[Column<'_>]) {
     let _ = writeln!(out, "| |{}", heads.collect::<String>());
     let _ = writeln!(out, "|---|{}", "---|".repeat(columns.len() * PAYLOADS.len()));
     for peer in rows.chunk_by(|a, b| a.name == b.name) {
-        let cells = columns.iter().flat_map(|(_, show)| peer.iter().map(|r| show(r)));
+        let cells = columns.iter().flat_map(|(_, show)| peer.iter().map(show));
         let cells: String = cells.map(|c| format!(" {c} |")).collect();
         let _ = writeln!(out, "| {} |{cells}", peer[0].name);
     }

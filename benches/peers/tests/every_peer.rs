@@ -73,7 +73,8 @@ impl<const N: usize> Visit<N> for Once {
     ) {
         for case in [Case::Alone, Case::Drained, Case::Two] {
             if kind.has(case) {
-                let found = measure::run((name, case), &open, Duration::from_millis(1), &self.0);
+                let found =
+                    measure::run((name, kind, case), &open, Duration::from_millis(1), &self.0);
                 assert!(found.ns > 0.0 && found.ns < 1e6, "{name}, {case:?}: {found:?}");
             }
         }
