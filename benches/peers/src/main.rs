@@ -54,13 +54,14 @@ fn main() -> anyhow::Result<()> {
     let files = files.transpose()?;
     let plan = Plan {
         time: Duration::from_secs(args.seconds),
+        least: 3,
         run: Duration::from_millis(args.run),
         only: args.only,
     };
     // What peers start is where the consumer is.
     machine::pin(1);
     let shown = stderr().is_terminal();
-    let session = Session::run(&plan, |n| {
+    let session = Session::run(&plan, &mut |n| {
         if shown {
             eprint!("\rround {n} ");
         }

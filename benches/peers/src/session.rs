@@ -17,6 +17,8 @@ pub const PAYLOADS: [usize; 3] = [8, 32, 256];
 pub struct Plan {
     /// Rounds begin until then.
     pub time: Duration,
+    /// So many at least.
+    pub least: usize,
     /// How long one run is.
     pub run: Duration,
     /// Peers whose name has one of these in it; all where there are none.
@@ -95,11 +97,11 @@ impl<const N: usize> Visit<N> for Round<'_> {
 
 impl Session {
     /// Runs the plan; `told` is called after each round.
-    pub fn run(plan: &Plan, mut told: impl FnMut(usize)) -> Self {
+    pub fn run(plan: &Plan, told: &mut dyn FnMut(usize)) -> Self {
         let (mut session, noise, begin) = (Self::default(), measure::noise(), Instant::now());
         let mut longest = Duration::ZERO;
-        // No round is begun that would not be done in time, but for the first three.
-        while session.rounds < 3 || begin.elapsed() + longest < plan.time {
+        // No round is begun that would not be done in time, but for the least.
+        while session.rounds < plan.least || begin.elapsed() + longest < plan.time {
             let round = Instant::now();
             let mut visit = Round { plan, noise: &noise, session: &mut session, place: 0 };
             each::<8>(&mut visit);

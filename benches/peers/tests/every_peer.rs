@@ -1,7 +1,6 @@
 //! Goal: no figure is taken of a peer that does not do its work. Method: each one is given some
-//! thousand records of each size, in order to be refused now and then, while its consumer runs;
-//! how many come out, and the sum of their bytes, must be what was taken. Then each one is measured
-//! for a moment in every case.
+//! thousand records of each size while its consumer runs; how many come out, and the sum of their
+//! bytes, must be what was put. Then one of each kind is measured for a moment in every case.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use rbpipe_peers::each::each;
-use rbpipe_peers::measure::{self, noise, payload};
+use rbpipe_peers::measure::{noise, payload};
 use rbpipe_peers::peer::{Case, Kind, Opened, Put, Visit, sum};
+use rbpipe_peers::session::{PAYLOADS, Plan, Session};
+use rbpipe_peers::table;
 
 const RECORDS: usize = 10_000;
 const SLICE: usize = 1000;
@@ -61,26 +62,6 @@ impl<const N: usize> Visit<N> for Passes {
     }
 }
 
-/// Measures each one for a millisecond.
-struct Once(Vec<u8>);
-
-impl<const N: usize> Visit<N> for Once {
-    fn peer<P: Put<N> + 'static>(
-        &mut self,
-        name: &'static str,
-        kind: Kind,
-        open: impl Fn(Case) -> Opened<P>,
-    ) {
-        for case in [Case::Alone, Case::Drained, Case::Two] {
-            if kind.has(case) {
-                let found =
-                    measure::run((name, kind, case), &open, Duration::from_millis(1), &self.0);
-                assert!(found.ns > 0.0 && found.ns < 1e6, "{name}, {case:?}: {found:?}");
-            }
-        }
-    }
-}
-
 /// One test: `fastrace` has one collector in a process.
 #[test]
 fn every_peer_passes_on_what_it_took() {
@@ -89,5 +70,24 @@ fn every_peer_passes_on_what_it_took() {
     each::<32>(&mut passes);
     each::<256>(&mut passes);
     assert_eq!(passes.passed, 3 * 17, "all of them");
-    each::<256>(&mut Once(noise()));
+
+    // One of each kind.
+    let names = ["floor", "locked xadd", "rbpipe, per thread", "flume", "fastrace"];
+    let only = names.map(str::to_owned).into();
+    let plan = Plan { time: Duration::ZERO, least: 1, run: Duration::from_millis(1), only };
+    let session = Session::run(&plan, &mut |_| ());
+    let rows = session.rows();
+    assert_eq!((session.rounds, rows.len()), (1, PAYLOADS.len() * names.len()));
+    for row in &rows {
+        let all = [row.alone, row.drained, row.two];
+        let wanted = match row.kind.as_str() {
+            "limit" => [true, false, true],
+            "worker" => [false, true, false],
+            _ => [true; 3],
+        };
+        assert_eq!(all.map(|s| s.is_some()), wanted, "{row:?}");
+        assert!(all.iter().flatten().all(|s| s.mid > 0.0 && s.mid < 1e6), "{row:?}");
+    }
+    let shown = table::show(&rows, None);
+    assert!(names.iter().all(|name| shown.contains(name)), "{shown}");
 }
