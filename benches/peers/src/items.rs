@@ -1,5 +1,5 @@
 //! Queues of items. Those for one producer are one for each writer, the others are shared.
-//! What a consumer polls takes as many as there are, at most [`BATCH`].
+//! What a consumer polls takes as many as there are, at most `BATCH`.
 
 use std::sync::Arc;
 
