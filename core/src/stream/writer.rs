@@ -177,7 +177,31 @@ impl StreamCore {
     #[inline(always)]
     pub(crate) fn record(&self, class: ClassId, payload: &[u8]) -> Result<(), WriteError> {
         let _nested = Nested::enter();
-        let (grant, header) = self.reserve_one(class, payload.len())?;
+        if payload.len() as u64 >= self.frontend.geometry().subbuf_size() {
+            return Err(self.too_big());
+        }
+        let mut layout = One::new(class, payload.len() as u32, &self.origin);
+        match self.frontend.reserve_fast(&mut layout) {
+            Some(grant) => {
+                self.store_record(grant, layout.header, class, payload);
+                Ok(())
+            }
+            // To its end by itself: where the two ways meet again, a grant would have to lie in
+            // memory, for every record.
+            None => self.record_slow(class, payload),
+        }
+    }
+
+    #[cold]
+    fn record_slow(&self, class: ClassId, payload: &[u8]) -> Result<(), WriteError> {
+        let (grant, header) = self.reserve_one_slow(class, payload.len() as u32)?;
+        self.store_record(grant, header, class, payload);
+        Ok(())
+    }
+
+    /// Header, payload, commit.
+    #[inline(always)]
+    fn store_record(&self, grant: Grant, header: RecordHeader, class: ClassId, payload: &[u8]) {
         let to = self.address(&grant);
         // SAFETY: the grant is as long as the header and the payload that it was measured
         // with, and exclusive until its commit.
@@ -186,7 +210,6 @@ impl StreamCore {
             copy(payload.as_ptr(), to.add(header.size() as usize), payload.len());
         }
         self.commit(grant);
-        Ok(())
     }
 
     /// A record whose size no arithmetic of positions is asked about.
