@@ -6,16 +6,10 @@
 use std::hint::black_box;
 
 use rbpipe_backends::pages::{Config, Pages};
-use rbpipe_benches::{channel, measuring, payload, spread};
+use rbpipe_benches::{channel, cpu_seconds, measuring, payload, spread};
 use rbpipe_core::channel::{Streams, Writer};
 use rbpipe_core::class::ClassId;
 use rbpipe_core::frontend::Mode;
-use rustix::time::{ClockId, clock_gettime};
-
-fn cpu() -> f64 {
-    let t = clock_gettime(ClockId::ThreadCPUTime);
-    t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
-}
 
 /// ns of CPU time a record.
 fn write(writer: &Writer, class: ClassId, threads: usize, n: usize) -> f64 {
@@ -27,11 +21,11 @@ fn write(writer: &Writer, class: ClassId, threads: usize, n: usize) -> f64 {
                 s.spawn(|| {
                     writer.register();
                     begin.wait();
-                    let before = cpu();
-                    for _ in 0..n {
-                        let _ = black_box(writer.record(class, black_box(&bytes)));
-                    }
-                    cpu() - before
+                    cpu_seconds(|| {
+                        for _ in 0..n {
+                            let _ = black_box(writer.record(class, black_box(&bytes)));
+                        }
+                    })
                 })
             })
             .collect();

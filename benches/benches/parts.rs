@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use rbpipe_benches::{measuring, seconds, spread};
+use rbpipe_benches::{cpu_seconds, measuring, spread};
 use rbpipe_core::frontend::{
     Claimed, Closing, Frontend, Geometry, Grant, Layout, Line, Measure, Mode, Timestamps,
 };
@@ -37,13 +37,13 @@ fn records(n: usize, mode: Mode) -> [f64; 2] {
     let mut grants: Vec<Grant> = Vec::with_capacity(n);
     // The first one opens the sub-buffer.
     grants.extend(frontend.reserve(&mut Of(36)).map(|r| r.grant));
-    let reserve = seconds(|| {
+    let reserve = cpu_seconds(|| {
         for _ in 1..n {
             grants.extend(frontend.reserve_fast(black_box(&mut Of(36))));
         }
     });
     assert_eq!(grants.len(), n, "all of them fit");
-    let commit = seconds(|| {
+    let commit = cpu_seconds(|| {
         for grant in grants {
             black_box(frontend.commit(grant));
         }
@@ -62,19 +62,20 @@ fn subbufs(mode: Mode) -> [f64; 5] {
     // The second time round: the first one is of memory that was never touched.
     let mut times = [0.0; 5];
     for _ in 0..2 {
-        times[0] = seconds(|| {
+        times[0] = cpu_seconds(|| {
             for _ in 0..n {
                 let whole = 4096 - u64::from(HEADER);
                 grants.extend(frontend.reserve(&mut Of(whole)).map(|r| r.grant));
             }
         });
         assert_eq!(grants.len(), n, "one for each sub-buffer");
-        times[1] = seconds(|| closings.extend(grants.drain(..).filter_map(|g| frontend.commit(g))));
+        times[1] =
+            cpu_seconds(|| closings.extend(grants.drain(..).filter_map(|g| frontend.commit(g))));
         assert_eq!(closings.len(), n, "each completes its sub-buffer");
-        times[2] = seconds(|| claimed.extend(closings.drain(..).map(|c| frontend.claim(c))));
-        times[3] = seconds(|| claimed.drain(..).for_each(|c| frontend.publish(c)));
+        times[2] = cpu_seconds(|| claimed.extend(closings.drain(..).map(|c| frontend.claim(c))));
+        times[3] = cpu_seconds(|| claimed.drain(..).for_each(|c| frontend.publish(c)));
         let mut taken = 0;
-        times[4] = seconds(|| {
+        times[4] = cpu_seconds(|| {
             while let Ok(held) = frontend.get(spare) {
                 spare = held.memory();
                 taken += 1;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rbpipe_backends::file;
-use rbpipe_benches::{channel, measuring, seconds, spread};
+use rbpipe_benches::{channel, cpu_seconds, measuring, spread};
 use rbpipe_core::channel::Streams;
 use rbpipe_core::class::{EventClass, Field, FieldType, Integer};
 use rbpipe_core::decode::{Classes, Cursor, value};
@@ -18,7 +18,6 @@ use rbpipe_core::drain::Control;
 use rbpipe_core::frontend::Mode;
 use rbpipe_core::packet::{PacketHeader, StreamClass};
 use rbpipe_tests::program::rbpipe;
-use rustix::time::{ClockId, clock_gettime};
 
 fn class() -> EventClass {
     let text = FieldType::Array(Box::new(FieldType::Integer(Integer::CHAR)), 16);
@@ -92,11 +91,6 @@ fn children() -> f64 {
     seconds(used.ru_utime) + seconds(used.ru_stime)
 }
 
-fn cpu() -> f64 {
-    let t = clock_gettime(ClockId::ThreadCPUTime);
-    t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
-}
-
 fn main() {
     let (rounds, events) = if measuring() { (7, 3_000_000) } else { (1, 2000) };
     let dir = tempfile::tempdir_in(".").expect("a directory");
@@ -116,11 +110,11 @@ fn main() {
     ];
     let mut found = vec![Vec::new(); 3 + ways.len()];
     for _ in 0..rounds {
-        found[0].push(seconds(|| target.copy_from_slice(black_box(&stream))));
+        found[0].push(cpu_seconds(|| target.copy_from_slice(black_box(&stream))));
         for (i, fields) in [(1, false), (2, true)] {
-            let before = cpu();
-            assert_eq!(decode(black_box(&stream), &classes, fields), events);
-            found[i].push(cpu() - before);
+            let mut count = 0;
+            found[i].push(cpu_seconds(|| count = decode(black_box(&stream), &classes, fields)));
+            assert_eq!(count, events);
         }
         for (i, (_, args)) in ways.iter().enumerate() {
             found[3 + i].push(program(&trace, args));
