@@ -217,8 +217,8 @@ fn pieces(file: &File, m: &Memory, bytes: u64) -> io::Result<()> {
     each(m, bytes, |i, at| {
         room(file, at);
         if m.size > PIECE {
-            let pieces = m.packet(i).chunks(PIECE).enumerate();
-            return pieces.map(|(n, p)| file.write_all_at(p, at + (n * PIECE) as u64)).collect();
+            let mut pieces = m.packet(i).chunks(PIECE).enumerate();
+            return pieces.try_for_each(|(n, p)| file.write_all_at(p, at + (n * PIECE) as u64));
         }
         slices.push(IoSlice::new(m.packet(i)));
         if slices.len() < together {
