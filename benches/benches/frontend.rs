@@ -1,6 +1,6 @@
 //! What does a record cost at the writer, beside its parts: a clock read, a locked
 //! compare-and-swap, a locked add and the copy of its bytes? One thread, no reader
-//! (overwrite, pages), 256 KiB × 8; interleaved rounds, medians with spread.
+//! (overwrite, pages), 256 KiB × 8; CPU time in interleaved rounds, medians with spread.
 //!
 //! The parts are measured twice: each alone, added up (what a part costs when the next waits
 //! for it, as it does in a record), and all in one loop, where the CPU overlaps them (a
@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rbpipe_backends::pages::{Config, Pages};
-use rbpipe_benches::{channel, measuring, payload, seconds, spread};
+use rbpipe_benches::{channel, cpu_seconds, measuring, payload, spread};
 use rbpipe_core::channel::Streams;
 use rbpipe_core::clock;
 use rbpipe_core::frontend::Mode;
@@ -30,8 +30,9 @@ fn main() {
     let (one, n_parts) = (AtomicU64::new(0), f64::from(n));
     let mut alone: [Vec<f64>; 3] = Default::default();
     for _ in 0..rounds {
-        alone[0].push(seconds(|| (0..n).for_each(|_| _ = black_box(clock::now()))) * 1e9 / n_parts);
-        let t = seconds(|| {
+        alone[0]
+            .push(cpu_seconds(|| (0..n).for_each(|_| _ = black_box(clock::now()))) * 1e9 / n_parts);
+        let t = cpu_seconds(|| {
             for _ in 0..n {
                 let old = one.load(Ordering::Acquire);
                 let (set, fail) = (Ordering::AcqRel, Ordering::Acquire);
@@ -39,7 +40,7 @@ fn main() {
             }
         });
         alone[1].push(t * 1e9 / n_parts);
-        let t = seconds(|| {
+        let t = cpu_seconds(|| {
             for _ in 0..n {
                 black_box(one.fetch_add(1, Ordering::AcqRel));
             }
@@ -59,7 +60,7 @@ fn main() {
         let (mut parts, mut copies) = (Vec::new(), Vec::new());
         let mut records: Vec<Vec<f64>> = vec![Vec::new(); kinds.len()];
         for _ in 0..rounds {
-            let t = seconds(|| {
+            let t = cpu_seconds(|| {
                 let mut at = 0;
                 for _ in 0..n {
                     ring[at..at + bytes.len()].copy_from_slice(black_box(&bytes));
@@ -72,7 +73,7 @@ fn main() {
                 }
             });
             copies.push(t * 1e9 / f64::from(n));
-            let t = seconds(|| {
+            let t = cpu_seconds(|| {
                 for _ in 0..n {
                     let old = position.load(Ordering::Acquire);
                     black_box(clock::now());
@@ -87,7 +88,7 @@ fn main() {
             });
             parts.push(t * 1e9 / f64::from(n));
             for ((writer, class), out) in writers.iter().zip(&mut records) {
-                let t = seconds(|| {
+                let t = cpu_seconds(|| {
                     for _ in 0..n {
                         let _ = black_box(writer.record(*class, black_box(&bytes)));
                     }

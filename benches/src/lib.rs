@@ -9,6 +9,7 @@ use rbpipe_core::backend::{Backend, ChannelPlan, Context};
 use rbpipe_core::channel::{Channel, ChannelOptions, Streams};
 use rbpipe_core::class::{ClassId, ClassRegistry, EventClass, Field, FieldType};
 use rbpipe_core::frontend::{Geometry, Mode};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Whether to measure (`cargo bench`), or only to run once (the test command).
 #[must_use]
@@ -28,6 +29,18 @@ pub fn seconds(f: impl FnOnce()) -> f64 {
     let begin = Instant::now();
     f();
     begin.elapsed().as_secs_f64()
+}
+
+/// Seconds of this thread's CPU time that `f` takes: without those in which another program had the
+/// CPU. For what one thread does alone and without waiting.
+pub fn cpu_seconds(f: impl FnOnce()) -> f64 {
+    let now = || {
+        let t = clock_gettime(ClockId::ThreadCPUTime);
+        t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
+    };
+    let begin = now();
+    f();
+    now() - begin
 }
 
 /// A channel in this backend, and a class for payloads of any length.

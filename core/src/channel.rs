@@ -186,7 +186,12 @@ impl<B: Backend> Prepared<B> {
 impl<B: Backend> Channel<B> {
     /// A writer: cheap to clone, for any thread.
     pub fn writer(&self) -> Writer {
-        Writer { shared: Arc::clone(&self.shared), registers: true }
+        Writer {
+            first: Arc::clone(&self.shared.cores[SHARED]),
+            shared: Arc::clone(&self.shared),
+            streams: self.shared.streams,
+            registers: true,
+        }
     }
 
     /// A stream for records that bring their own timestamps, and its one writer.
@@ -304,6 +309,10 @@ impl Shared {
 #[derive(Clone)]
 pub struct Writer {
     shared: Arc<Shared>,
+    /// The only stream, or that of threads that have none: a record finds it here, with which
+    /// streams there are, and looks at neither `shared` nor its list.
+    first: Arc<StreamCore>,
+    streams: Streams,
     registers: bool,
 }
 
@@ -318,7 +327,7 @@ impl Writer {
     /// a thread that has a stream it uses that one, elsewhere the shared one.
     #[must_use]
     pub fn for_handlers(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), registers: false }
+        Self { registers: false, ..self.clone() }
     }
 
     /// Takes a stream from the pool for this thread (per-thread channels; else nothing),
@@ -351,15 +360,15 @@ impl Writer {
     #[inline]
     fn core(&self) -> &StreamCore {
         let cores = &self.shared.cores;
-        match self.shared.streams {
-            Streams::Single => &cores[0],
+        match self.streams {
+            Streams::Single => &self.first,
             // Migration between this and the reserve is harmless: streams take writers
             // from anywhere, the CPU is where most of them are.
             Streams::PerCpu => &cores[rustix::thread::sched_getcpu() % cores.len()],
             Streams::PerThread(_) => match leased(self.shared.key) {
                 Some(place) => &cores[place],
                 None if self.registers => &cores[lease(&self.shared)],
-                None => &cores[SHARED],
+                None => &self.first,
             },
         }
     }

@@ -246,6 +246,7 @@ impl RecordHeader {
         (((time as u32) << 5) | id).to_le_bytes()
     }
     /// The bytes of an extended header.
+    #[inline]
     #[must_use]
     pub fn extended(id: u32, time: u64) -> [u8; EXTENDED_HEADER as usize] {
         let mut b = [0; EXTENDED_HEADER as usize];

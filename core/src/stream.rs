@@ -26,6 +26,8 @@ use crate::packet::{PacketHeader, packet_size};
 use crate::wake::Wake;
 
 mod import;
+#[cfg(all(test, not(any(loom, sim))))]
+mod layout;
 mod nesting;
 mod packet;
 mod reader;
@@ -107,33 +109,53 @@ impl StreamBooks {
     }
 }
 
-/// What writers and reader share of a stream.
+/// What deliverers count, once per packet (`raised`: their writer, when it happens).
+#[derive(Debug, Default)]
+struct Delivered {
+    /// Content bytes and packets delivered.
+    bytes: AtomicU64,
+    packets: AtomicU64,
+    raised: AtomicU64,
+}
+
+/// On cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Apart<T>(T);
+
+impl<T> std::ops::Deref for Apart<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// What writers and reader share of a stream. Each record looks at the first line alone, which
+/// nobody writes to while the stream is in use (the counts of the `Arc` that it lies in are on
+/// another one); who counts what on the reader's side, and where writers sleep, is apart from it.
+#[repr(C, align(64))]
 pub(crate) struct StreamCore {
     frontend: Frontend<Lines>,
     /// By memory index; what is stored here was checked to have a sub-buffer's length.
     bases: Box<[AtomicPtr<u8>]>,
     publish: Publish,
-    pub(crate) info: Arc<StreamInfo>,
-    block_timeout: Option<Duration>,
     wake_reader: WakeReader,
-    /// Where the reader of the channel sleeps.
-    reader: Arc<Wake>,
-    /// Where writers in block mode sleep.
-    space: Wake,
     /// The thread that has the stream (per-thread streams), as packets name it.
     pub(crate) origin: AtomicU32,
-    counts: OutputCounts,
+    pub(crate) info: Arc<StreamInfo>,
+    block_timeout: Option<Duration>,
+    /// Where the reader of the channel sleeps.
+    reader: Arc<Wake>,
+    /// Keeps every memory that `bases` points into alive for as long as a writer lives.
+    memories: Arc<dyn Any + Send + Sync>,
+    /// Where writers in block mode sleep.
+    space: Apart<Wake>,
+    delivered: Apart<Delivered>,
+    counts: Apart<OutputCounts>,
     /// The newest packet that is where it belongs: its sequence number, and the losses it tells.
     told: Mutex<(u64, u64)>,
-    /// Content bytes and packets delivered.
-    bytes: AtomicU64,
-    packets: AtomicU64,
-    raised: AtomicU64,
     /// Records in the packets that a snapshot has in its hands just now.
     lent: AtomicU64,
-    /// Keeps every memory that `bases` points into alive for as long as a writer lives.
-    #[expect(dead_code, reason = "held, never looked at")]
-    memories: Arc<dyn Any + Send + Sync>,
 }
 
 /// The memories of a stream, by index: the reader's to take out and put back.
@@ -162,14 +184,14 @@ impl StreamCore {
         let engine = self.frontend.books();
         StreamBooks {
             engine: Books { kept: engine.kept.saturating_add(lent), ..engine },
-            bytes: load(&self.bytes),
-            packets: load(&self.packets),
+            bytes: load(&self.delivered.bytes),
+            packets: load(&self.delivered.packets),
             output_packets: load(&self.counts.packets),
             output_records: load(&self.counts.records),
             output_bytes: load(&self.counts.bytes),
             failed: load(&self.counts.failed),
             failed_records: load(&self.counts.failed_records),
-            raised: load(&self.raised),
+            raised: load(&self.delivered.raised),
             underway: self.frontend.underway(),
         }
     }
@@ -237,8 +259,8 @@ impl StreamCore {
             ptr::write_bytes(base.add(facts.content as usize), 0, padding);
         }
         self.publish_fence();
-        self.bytes.fetch_add(facts.content, Ordering::Relaxed);
-        self.packets.fetch_add(1, Ordering::Relaxed);
+        self.delivered.bytes.fetch_add(facts.content, Ordering::Relaxed);
+        self.delivered.packets.fetch_add(1, Ordering::Relaxed);
     }
 
     #[inline(always)]

@@ -382,7 +382,9 @@ impl Shared {
         first: &PacketFacts,
     ) -> io::Result<()> {
         let mut generation = self.directory.ensure(piece)?;
-        if place.file.as_ref().is_some_and(|f| f.generation == generation && f.is_gone()) {
+        // Two system calls, at each write: asked once where all is well.
+        let gone = place.file.as_ref().is_some_and(|f| f.generation == generation && f.is_gone());
+        if gone {
             self.directory.settle();
             generation = self.directory.ensure(piece)?;
         }
@@ -394,7 +396,7 @@ impl Shared {
                     self.sync(known);
                 }
                 place.file = None;
-            } else if known.is_gone() {
+            } else if gone && known.is_gone() {
                 tracing::warn!(
                     "{}: was removed or cut while the pipeline runs; what was in it is gone, a \
                      new one is begun",

@@ -75,13 +75,14 @@ impl Position {
 /// Sizes and counts of a stream: checked once, then trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// S − 1 and N − 1: kept as masks, so that a record's way has no shift for them.
-    size_mask: u64,
+    /// S − 1 and N − 1: kept as masks, so that a record's way has no shift for them. Small, so
+    /// that all that a record looks at fits one cache line (`stream.rs`).
+    size_mask: u32,
     count_mask: u32,
-    size_shift: u32,
-    count_shift: u32,
     reader_subbufs: u32,
     header: u32,
+    size_shift: u8,
+    count_shift: u8,
 }
 
 /// A geometry that cannot be.
@@ -129,6 +130,9 @@ impl Geometry {
         if !subbuf_size.is_power_of_two() || subbuf_size < 2 {
             return Err(GeometryError::Size(subbuf_size));
         }
+        let Ok(size_mask) = u32::try_from(subbuf_size - 1) else {
+            return Err(GeometryError::Size(subbuf_size));
+        };
         if !subbuf_count.is_power_of_two() || !(2..=1 << 20).contains(&subbuf_count) {
             return Err(GeometryError::Count(subbuf_count.into()));
         }
@@ -139,12 +143,12 @@ impl Geometry {
             return Err(GeometryError::Header(header));
         }
         Ok(Self {
-            size_mask: subbuf_size - 1,
+            size_mask,
             count_mask: subbuf_count - 1,
-            size_shift: subbuf_size.trailing_zeros(),
-            count_shift: subbuf_count.trailing_zeros(),
             reader_subbufs,
             header,
+            size_shift: subbuf_size.trailing_zeros() as u8,
+            count_shift: subbuf_count.trailing_zeros() as u8,
         })
     }
 
@@ -162,7 +166,7 @@ impl Geometry {
     /// Bytes in a sub-buffer (S).
     #[must_use]
     pub const fn subbuf_size(self) -> u64 {
-        self.size_mask + 1
+        self.size_mask as u64 + 1
     }
     /// Sub-buffers in the ring (N).
     #[must_use]
@@ -197,12 +201,12 @@ impl Geometry {
     /// The offset in its sub-buffer.
     #[must_use]
     pub const fn offset(self, p: Position) -> u64 {
-        p.get() & self.size_mask
+        p.get() & self.size_mask as u64
     }
     /// The start of its sub-buffer.
     #[must_use]
     pub const fn start(self, p: Position) -> Position {
-        Position::new(p.get() & !self.size_mask)
+        Position::new(p.get() & !(self.size_mask as u64))
     }
     /// Which round of the ring, in the 32 bits that a table word keeps of it.
     #[must_use]
@@ -224,7 +228,7 @@ impl Geometry {
     /// The value of `delivered` before the lap that `p` lies in.
     #[must_use]
     pub const fn before(self, p: Position) -> u64 {
-        (p.get() >> self.count_shift) & !self.size_mask
+        (p.get() >> self.count_shift) & !(self.size_mask as u64)
     }
     const fn bytes_mask(self) -> u64 {
         (1 << (63 - self.count_shift)) - 1

@@ -137,7 +137,7 @@ impl ImportWriter {
         let (mut at, mut time, mut last) = (0, grant.time(), None);
         for record in records {
             if record.time < time {
-                self.core.raised.fetch_add(1, Ordering::Relaxed);
+                self.core.delivered.raised.fetch_add(1, Ordering::Relaxed);
             }
             time = time.max(record.time);
             let header = match last {

@@ -172,7 +172,11 @@ impl<M: Memory> Drop for Packet<M> {
             (Some(memory), Some(base)) => {
                 // Before the index is spare again: who finds it there finds the base. The
                 // lock below releases it to the reader, whose exchange hands it to writers.
-                self.core.bases[self.index.get()].store(base, Ordering::Relaxed);
+                // Stored only where it is another one: every record loads from that line.
+                let known = &self.core.bases[self.index.get()];
+                if known.load(Ordering::Relaxed) != base {
+                    known.store(base, Ordering::Relaxed);
+                }
                 *lock(&self.memories.slots[self.index.get()]) = Some(memory);
                 let mut spare = lock(&self.memories.spare);
                 let none = spare.ready.is_empty();

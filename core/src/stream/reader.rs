@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{
-    Lines, Memories, OutputCounts, Packet, Spare, StreamBooks, StreamCore, StreamOptions,
-    StreamWriter, lock,
+    Apart, Lines, Memories, Packet, Spare, StreamBooks, StreamCore, StreamOptions, StreamWriter,
+    lock,
 };
 use crate::backend::{BackendError, StreamInfo};
 use crate::clock;
@@ -84,13 +84,11 @@ impl<M: Memory> Stream<M> {
             block_timeout: options.block_timeout,
             wake_reader: options.wake_reader,
             reader,
-            space: Wake::new(),
+            space: Apart::default(),
             origin: AtomicU32::new(0),
-            counts: OutputCounts::default(),
+            delivered: Apart::default(),
+            counts: Apart::default(),
             told: Mutex::new((0, 0)),
-            bytes: AtomicU64::new(0),
-            packets: AtomicU64::new(0),
-            raised: AtomicU64::new(0),
             lent: AtomicU64::new(0),
             memories: Arc::clone(&memories) as Arc<dyn Any + Send + Sync>,
         });

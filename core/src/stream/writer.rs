@@ -1,6 +1,7 @@
 //! The writer's side of the seam: a grant is written forward, then committed. It knows no
 //! memory's type.
 
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,8 +58,6 @@ pub struct Reservation<'a> {
     at: u32,
     header: RecordHeader,
     grant: Grant,
-    /// The grant has been committed.
-    done: bool,
     _nested: Nested,
 }
 
@@ -87,65 +86,67 @@ impl Reservation<'_> {
         // SAFETY: just checked against the grant's length; the grant is exclusive until its
         // commit, and the reader cannot hold this memory before that.
         unsafe {
-            let to = self.to.add(self.at as usize);
-            ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+            copy(bytes.as_ptr(), self.to.add(self.at as usize), bytes.len());
         }
         self.at += bytes.len() as u32;
     }
 
     /// Commits it. Payload bytes that were not written become zero.
-    #[inline]
-    pub fn commit(mut self) {
-        if self.remaining() > 0 {
-            self.zero_rest();
+    // Inlined, and taken apart at once, so that no drop of it remains on any way out: else it is
+    // moved, in larger pieces than it was stored in, and the CPU waits for each.
+    #[inline(always)]
+    pub fn commit(self) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the reservation is not dropped, and nothing reads either of them from it again.
+        let (grant, _nested) =
+            unsafe { (ptr::read(&raw const this.grant), ptr::read(&raw const this._nested)) };
+        let rest = grant.len() as usize - this.at as usize;
+        if rest > 0 {
+            // SAFETY: the bytes of the grant behind those that are written.
+            unsafe { zero(this.to.add(this.at as usize), rest) };
         }
-        // Moved out before the drop at this function's end, which then only ends the nesting:
-        // the reservation itself is not moved once more on the way of every record.
-        self.done = true;
-        // SAFETY: `done` says that the grant is gone; nothing reads it after this.
-        let grant = unsafe { ptr::read(&raw const self.grant) };
-        self.core.commit(grant);
+        this.core.commit(grant);
     }
+}
 
-    #[cold]
-    fn zero_rest(&mut self) {
-        while self.remaining() > 0 {
-            let n = self.remaining().min(64);
-            self.write(&[0; 64][..n]);
-        }
-    }
+/// Stores zeros.
+///
+/// # Safety
+/// `n` bytes of an exclusive grant.
+#[cold]
+unsafe fn zero(to: *mut u8, n: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { ptr::write_bytes(to, 0, n) };
 }
 
 impl Drop for Reservation<'_> {
-    #[inline(always)]
     fn drop(&mut self) {
-        if !self.done {
-            self.give_up();
-        }
+        // SAFETY: dropped, and not committed: nothing reads the grant after this.
+        let grant = unsafe { ptr::read(&raw const self.grant) };
+        // SAFETY: `to` and `header` are those of the grant.
+        unsafe { give_up(self.core, self.to, self.header, grant) };
     }
 }
 
-impl Reservation<'_> {
-    /// CTF 1.8 has no padding inside a packet: what was given up is told as an event.
-    #[cold]
-    fn give_up(&mut self) {
-        let header = self.header.size();
-        let payload = self.grant.len() as u32 - header;
-        let (class, n, length) = packet::aborted(payload);
-        // SAFETY: `aborted` gives no more bytes than the payload has, and the header is as
-        // long as the one that it is stored over; the grant is still exclusive.
-        unsafe {
-            put_header(self.to, self.header, class, self.grant.time());
-            ptr::copy_nonoverlapping(length.as_ptr(), self.to.add(header as usize), n);
-        }
-        // The bytes behind may be what the memory held before: readers hide them.
-        self.core.frontend.count_aborted();
-        self.done = true;
-        // SAFETY: `done` says that the grant is gone; nothing reads it after this.
-        let mut grant = unsafe { ptr::read(&raw const self.grant) };
-        grant.give_up();
-        self.core.commit(grant);
+/// CTF 1.8 has no padding inside a packet: what was given up is told as an event.
+///
+/// # Safety
+/// `to` is where the grant's bytes are, `header` the one that it was measured with.
+#[cold]
+unsafe fn give_up(core: &StreamCore, to: *mut u8, header: RecordHeader, mut grant: Grant) {
+    let size = header.size();
+    let payload = grant.len() as u32 - size;
+    let (class, n, length) = packet::aborted(payload);
+    // SAFETY: `aborted` gives no more bytes than the payload has, and the header is as
+    // long as the one that it is stored over; the grant is still exclusive.
+    unsafe {
+        put_header(to, header, class, grant.time());
+        ptr::copy_nonoverlapping(length.as_ptr(), to.add(size as usize), n);
     }
+    // The bytes behind may be what the memory held before: readers hide them.
+    core.frontend.count_aborted();
+    grant.give_up();
+    core.commit(grant);
 }
 
 impl std::fmt::Debug for Reservation<'_> {
@@ -169,7 +170,7 @@ impl StreamCore {
         // SAFETY: a grant is at least as long as the header that it was measured with.
         unsafe { put_header(to, header, class.number(), grant.time()) };
         let at = header.size();
-        Ok(Reservation { core: self, to, at, header, grant, done: false, _nested: nested })
+        Ok(Reservation { core: self, to, at, header, grant, _nested: nested })
     }
 
     /// Reserves, writes and commits a payload that lies ready, without a [`Reservation`] in
@@ -177,7 +178,31 @@ impl StreamCore {
     #[inline(always)]
     pub(crate) fn record(&self, class: ClassId, payload: &[u8]) -> Result<(), WriteError> {
         let _nested = Nested::enter();
-        let (grant, header) = self.reserve_one(class, payload.len())?;
+        if payload.len() as u64 >= self.frontend.geometry().subbuf_size() {
+            return Err(self.too_big());
+        }
+        let mut layout = One::new(class, payload.len() as u32, &self.origin);
+        match self.frontend.reserve_fast(&mut layout) {
+            Some(grant) => {
+                self.store_record(grant, layout.header, class, payload);
+                Ok(())
+            }
+            // To its end by itself: where the two ways meet again, a grant would have to lie in
+            // memory, for every record.
+            None => self.record_slow(class, payload),
+        }
+    }
+
+    #[cold]
+    fn record_slow(&self, class: ClassId, payload: &[u8]) -> Result<(), WriteError> {
+        let (grant, header) = self.reserve_one_slow(class, payload.len() as u32)?;
+        self.store_record(grant, header, class, payload);
+        Ok(())
+    }
+
+    /// Header, payload, commit.
+    #[inline(always)]
+    fn store_record(&self, grant: Grant, header: RecordHeader, class: ClassId, payload: &[u8]) {
         let to = self.address(&grant);
         // SAFETY: the grant is as long as the header and the payload that it was measured
         // with, and exclusive until its commit.
@@ -186,7 +211,6 @@ impl StreamCore {
             copy(payload.as_ptr(), to.add(header.size() as usize), payload.len());
         }
         self.commit(grant);
-        Ok(())
     }
 
     /// A record whose size no arithmetic of positions is asked about.
