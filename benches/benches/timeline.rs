@@ -229,7 +229,7 @@ fn walker(device: &wgpu::Device, queue: &wgpu::Queue, events: usize, rounds: usi
                 data: &data,
                 offset: i * stride as u32,
                 place: whole,
-                lost: false,
+                lost: None,
             })
             .collect();
         let batches = (events / PACKET / 64).max(1);

@@ -52,11 +52,12 @@ fn a_scene_has_the_most_frequent_and_says_the_rest() {
     // Seven records and two packets are missing.
     packet(4, 5000, 6000, 7);
     let title = "t".to_owned();
-    let scene = Scene { title, clock_offset: 1_000_000, classes: registry() };
+    let scene = Scene { title, clock_offset: 1_000_000, classes: registry(), values: vec![] };
     let sketch = scene.sketch(&store.lock(), (500, 6500));
     let bins = index::Bins {
         streams: [(3, vec![1, 2, 3])].into(),
         classes: vec![vec![0, 0, 0], vec![1, 0, 0], vec![0, 2, 3]],
+        ..index::Bins::default()
     };
     let all = scene.fill(&sketch, bins.clone(), 3, &|_| 99);
     let names: Vec<&str> = all.lanes.iter().map(|l| l.name.as_str()).collect();
@@ -69,5 +70,5 @@ fn a_scene_has_the_most_frequent_and_says_the_rest() {
     assert_eq!(all.facts[..3], ["6 events", "7 events lost", "2 packets lost"]);
     let some = scene.fill(&sketch, bins, 3, &|_| 2);
     assert_eq!(some.lanes.len(), 2);
-    assert_eq!(some.groups[1].note, "the 1 most frequent, and 1 more");
+    assert_eq!(some.groups[3].note, "the 1 most frequent, and 1 more");
 }
