@@ -41,7 +41,8 @@ fn start(way: Way) -> Running {
     let backend = Gpu::open(config, &plan, &Context::new("live")).expect("it opens");
     let (store, device) = (Arc::clone(backend.store()), backend.device().cloned());
     let classes = Arc::clone(&registry);
-    let live = Live::watch(&store, device.as_ref(), classes, 1 << 20, asking).expect("an index");
+    let live = Live::watch(&store, device.as_ref(), classes, 1 << 20, Asking::default())
+        .expect("an index");
     let options = ChannelOptions {
         plan,
         streams: Streams::PerThread(4),

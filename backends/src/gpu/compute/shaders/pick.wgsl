@@ -111,6 +111,15 @@ fn add(lane: u32, what: vec4<u32>) {
     }
 }
 
+// From this time on the state is not known. If it is not already, that needs no place.
+fn forget(lane: u32, time: vec2<u32>) {
+    let ring = lanes[lane];
+    if ring.len > 0u && rings[ring.base + (ring.first + ring.len - 1u) % ring.capacity].z == 0u {
+        return;
+    }
+    add(lane, vec4<u32>(time, 0u, 0u));
+}
+
 @compute @workgroup_size(1)
 fn pick(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -125,14 +134,14 @@ fn pick(
     for (var p = 0u; p < turn.count; p++) {
         let place = places[turn.first + p];
         if place.lost != 0u && (params.b & STATES) != 0u {
-            add(turn.lane, vec4<u32>(place.since_low, place.since_high, 0u, 0u));
+            forget(turn.lane, vec2<u32>(place.since_low, place.since_high));
         }
         for (var i = 0u; i < place.count; i++) {
             let entry = entries[place.entry + i];
             if entry.z == NONE {
                 // There are no more records in the packet, and should be.
                 if (params.b & STATES) != 0u {
-                    add(turn.lane, vec4<u32>(entry.xy, 0u, 0u));
+                    forget(turn.lane, entry.xy);
                 }
                 break;
             }

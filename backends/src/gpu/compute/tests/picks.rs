@@ -91,6 +91,8 @@ fn told(
         all.extend(states);
         names.extend(mine);
     }
+    // What is not known already takes no place.
+    all.dedup_by(|next, t| (t.state, next.state) == (0, 0));
     (all, names)
 }
 
