@@ -47,6 +47,7 @@ pub struct Compute {
     queue: wgpu::Queue,
     density: Kernel,
     count: Kernel,
+    few: Kernel,
     states: Kernel,
     aggregate: Kernel,
     walk: Kernel,
@@ -70,7 +71,8 @@ impl Compute {
         Self {
             density: kernel("density", source!("density.wgsl"), &[read, read, write, read]),
             count: kernel("count", source!("count.wgsl"), &[read, read, write, read, read]),
-            states: kernel("states", source!("states.wgsl"), &[read, read, write, read]),
+            few: kernel("few", source!("few.wgsl"), &[read, read, write, read, write]),
+            states: kernel("states", source!("states.wgsl"), &[read, read, write, read, read]),
             aggregate: kernel("aggregate", source!("aggregate.wgsl"), &[read, read, write, read]),
             walk: kernel("walk", source!("walk.wgsl"), &[read, read, write, read, write]),
             pick: kernel(

@@ -22,6 +22,9 @@ pub struct Lane {
 
 /// Words of a column in the shader.
 const HELD: usize = 3 * APART + 2;
+/// Columns of a workgroup where there are few states; workgroups where there are many.
+const THREADS: u32 = 64;
+const GROUPS: u32 = 256;
 
 impl Compute {
     /// Which states held how long in each column, lane after lane: what
@@ -68,15 +71,18 @@ impl Compute {
         let bins = empty(&self.device, "bins", bytes, BufferUsages::STORAGE);
         let edges = self.edges(&window.edges());
         let count = lanes * window.columns;
+        let many = empty(&self.device, "many", u64::from(count) * 4, BufferUsages::STORAGE);
         let (a, b) = (until as u32, (until >> 32) as u32);
         let params = Params { count, columns: window.columns, a, b, ..Params::default() };
         let params = upload_params(&self.device, &self.queue, &[params]);
         let mut encoder = self.encoder("states");
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let group =
-                self.states.bind(&self.device, &params, &[list, &edges, &bins, transitions]);
-            self.states.dispatch(&mut pass, &group, 0, count);
+            let used = [list, &edges, &bins, transitions, &many];
+            let group = self.few.bind(&self.device, &params, &used);
+            self.few.dispatch(&mut pass, &group, 0, count.div_ceil(THREADS));
+            let group = self.states.bind(&self.device, &params, &used);
+            self.states.dispatch(&mut pass, &group, 0, count.min(GROUPS));
         }
         let mut wanted = vec![(&bins, bytes)];
         wanted.extend(other.map(|o| (o, o.size())));

@@ -8,6 +8,8 @@ use crate::timeline::{Aggregate, Window};
 
 /// Words of a column in the shader.
 const FOUND: usize = 8;
+/// Columns of a workgroup.
+const THREADS: u32 = 64;
 
 impl Compute {
     /// What the values of a field have in common in each column, row after row: what
@@ -68,7 +70,7 @@ impl Compute {
             for (place, (values, _)) in tasks.iter().enumerate() {
                 let used = [list, &edges, &bins, *values];
                 let group = self.aggregate.bind(&self.device, &params, &used);
-                self.aggregate.dispatch(&mut pass, &group, place, count);
+                self.aggregate.dispatch(&mut pass, &group, place, count.div_ceil(THREADS));
             }
         }
         Ok(self

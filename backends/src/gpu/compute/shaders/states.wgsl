@@ -1,5 +1,6 @@
-// Which states a lane was in in each column, and how long. A workgroup has one column of one
-// lane and a table of the states that it meets there, found by their hash.
+// Which states a lane was in in each column, and how long, where `few` has no room for so many.
+// A workgroup has one column of one lane after the other, and a table of the states that it meets
+// there, found by their hash.
 
 const SLOTS = 1024u;
 const THREADS = 64u;
@@ -21,6 +22,8 @@ struct Lane {
 @group(0) @binding(2) var<storage, read> edges: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read_write> bins: array<u32>;
 @group(0) @binding(4) var<storage, read> transitions: array<vec4<u32>>;
+// 0: this column of this lane is done.
+@group(0) @binding(5) var<storage, read> many: array<u32>;
 
 // A state, 0: none, and how long it held.
 var<workgroup> keys: array<atomic<u32>, SLOTS>;
@@ -74,19 +77,20 @@ fn states(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) mine: u32,
 ) {
-    let number = task_of(group, groups);
-    if number >= params.count {
-        return;
+    for (var number = group.x; number < params.count; number += groups.x) {
+        if many[number] != 0u {
+            column_of(number, mine);
+        }
     }
+}
+
+fn column_of(number: u32, mine: u32) {
     let bin = number * WORDS;
     let lane = lanes[number / params.columns];
     let column = number % params.columns;
     let until = vec2<u32>(params.a, params.b);
     let begin = edges[column];
     let end = edges[column + 1u];
-    if !earlier(begin, until) {
-        return;
-    }
 
     // How many transitions are not later than the beginning, and earlier than the end.
     var next = 0u;
@@ -111,20 +115,6 @@ fn states(
             left = half;
         }
     }
-    // Most often nothing changes.
-    if stop == next || !earlier(begin, end) {
-        if mine == 0u && next > 0u {
-            let state = at(lane, next - 1u).z;
-            if state != 0u {
-                let held = minus(sooner(end, until), begin);
-                bins[bin] = state;
-                bins[bin + 1u] = select(0u, held.x, earlier(begin, end));
-                bins[bin + 2u] = select(0u, held.y, earlier(begin, end));
-            }
-        }
-        return;
-    }
-
     // From the one that holds at the beginning on; before the first one nothing is known.
     let first = max(next, 1u) - 1u;
     // Twice as many slots as states can come, if there are so many.
@@ -222,7 +212,7 @@ fn states(
         }
         let more = workgroupUniformLoad(&again);
         if more == 0u || parts >= 4096u {
-            return;
+            break;
         }
         parts *= 4u;
     }
