@@ -165,6 +165,7 @@ impl Scene {
         picture
             .facts
             .push(format!("a column is {}", span((to - from) / u64::from(columns.max(1)))));
+        let mut value_height = 360;
         let mut cpu_height = if cpus.len() > 8 { 150 } else { 230 };
         loop {
             picture.groups[CPUS].note = more(cpus.len(), all_cpus, "first");
@@ -174,7 +175,7 @@ impl Scene {
                 name: (*name).clone(),
                 detail: String::new(),
                 group: VALUES,
-                height: 360,
+                height: value_height,
                 content: Content::Values(values.clone(), Ink::Value),
             };
             let of_cpu = |(id, name): &(u32, String)| {
@@ -203,6 +204,8 @@ impl Scene {
                 events.pop();
             } else if streams.len() > 3 {
                 streams.pop();
+            } else if !values.is_empty() && value_height > 140 {
+                value_height -= 20;
             } else if cpus.len() > 2 && cpu_height > 10 {
                 cpu_height -= 10;
             } else if events.len() > 1 {

@@ -17,8 +17,8 @@ fn states_are_their_twins() {
             let most = [3, 40, 5000][round % 3];
             let until = [LAST, window.from + window.span() / 2, 0][random.below(3) as usize];
             for _ in 0..1 + random.below(3) {
-                let n =
-                    [0, 1, 5, 70, 700, 6000][random.below(if round < 6 { 6 } else { 4 }) as usize];
+                let few = [0, 1, 5, 70, 700][random.below(5) as usize];
+                let n = if most == 5000 && window == wide { 12_000 } else { few };
                 let mut times = times(&mut random, &window, n);
                 times.sort_unstable();
                 let all: Vec<Transition> =
