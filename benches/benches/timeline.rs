@@ -1,16 +1,18 @@
 //! How long does it take to count a picture of many events? A density frame from the index on
 //! the GPU (lavapipe where there is none of hardware), asked for to read back, of 10 and of 100
 //! million events in 16 streams whose packets lie between each other's; the walker that makes
-//! the index; a scan of all events by the GPU and by its twin on the processor; and a memory
+//! the index; a scan of all events by the GPU and by its twin on the processor; who ran and a
+//! field's values, of a tenth of the events, by both; and a memory
 //! copy in the same run, which none of them can pass. Medians, with the least and the greatest.
 
 use std::hint::black_box;
 use std::sync::Arc;
 
-use rbpipe_backends::gpu::compute::{Arrival, Compute, Index, Run, Timeline, Wanted};
+use rbpipe_backends::gpu::compute::{Arrival, Compute, Index, Lane, Run, Timeline, Wanted};
 use rbpipe_backends::gpu::wgpu;
 use rbpipe_backends::timeline::{
-    Entry, Filter, Place, Window, count, count_threads, density, walk,
+    self, Aggregate, Entry, Filter, Place, Transition, Value, Window, count, count_threads,
+    density, walk,
 };
 use rbpipe_benches::{measuring, seconds, spread};
 use rbpipe_core::class::{EventClass, Field, FieldType};
@@ -39,6 +41,7 @@ fn main() {
     for events in sizes {
         let rounds = if *events > 50_000_000 { rounds.min(7) } else { rounds };
         frames(&device, &queue, *events, rounds);
+        lanes(&device, &queue, *events, rounds);
     }
     walker(&device, &queue, if measuring() { 10_000_000 } else { 50_000 }, rounds);
 }
@@ -187,6 +190,81 @@ fn frames(device: &wgpu::Device, queue: &wgpu::Queue, events: usize, rounds: usi
     println!("  GPU scan {scanned:.2} GB/s, {:.2} of the copy's\n", scanned / copy);
 }
 
+/// Who ran on each CPU, and a field's values, where a tenth of the events tell them: beside the
+/// density frame of all of them.
+fn lanes(device: &wgpu::Device, queue: &wgpu::Queue, events: usize, rounds: usize) {
+    let compute = Compute::new(device, queue);
+    let each = events / 10 / STREAMS as usize;
+    let (mut states, mut values) = (Vec::new(), Vec::new());
+    for number in 0..STREAMS {
+        let mut random = fastrand(u64::from(number) + 100);
+        let mut time = 1 << 40;
+        let mut one = |_| {
+            let r = random();
+            // A tenth as often as other events; every other time nobody runs.
+            time += (r & 0x3ff) * 10;
+            let pid = if r >> 20 & 1 == 0 { 0 } else { (r >> 32) as u32 % 300 };
+            (Transition::new(time, 1 + pid), Value::new(time, i64::from(pid)))
+        };
+        let (mine, mine_too): (Vec<_>, Vec<_>) = (0..each).map(&mut one).unzip();
+        states.push(mine);
+        values.push(mine_too);
+    }
+    let to = states.iter().filter_map(|s| s.last()).map(Transition::time).max().unwrap_or(0) + 1;
+    let window = Window { from: 1 << 40, to, columns: COLUMNS };
+    let buffer = |words: Vec<u32>| {
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: words.len().max(4) as u64 * 4,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+        queue.write_buffer(&buffer, 0, &bytes);
+        buffer
+    };
+    let words = |t: &Transition| [t.low, t.high, t.state, t.pad];
+    let transitions = buffer(states.iter().flatten().flat_map(words).collect());
+    let words = |v: &Value| [v.low, v.high, v.value_low, v.value_high];
+    let buffers = [buffer(values.iter().flatten().flat_map(words).collect())];
+    let size = each as u32;
+    let rings: Vec<Lane> = (0..STREAMS)
+        .map(|s| Lane { base: s * size, capacity: size, first: 0, len: size })
+        .collect();
+    let runs: Vec<Run> = (0..STREAMS)
+        .map(|s| Run { buffer: 0, first: s * size, len: size, begin: 0, end: u64::MAX, row: 0 })
+        .collect();
+    let gpu_states = || compute.states(&transitions, &rings, &window, to).expect("bins").wait();
+    let gpu_values = || compute.aggregate(&buffers, &runs, 1, &window).expect("bins").wait();
+    let twin_states =
+        || states.iter().flat_map(|s| timeline::states(s, &window, to)).collect::<Vec<_>>();
+    let twin_values = || {
+        let mut all = vec![Aggregate::NONE; COLUMNS as usize];
+        for values in &values {
+            let found = timeline::aggregate(values, &window);
+            all.iter_mut().zip(found).for_each(|(sum, one)| *sum = sum.and(one));
+        }
+        all
+    };
+    assert_eq!(gpu_states().expect("a frame"), twin_states());
+    assert_eq!(gpu_values().expect("a frame"), twin_values());
+    let mut times: [Vec<f64>; 4] = Default::default();
+    for _ in 0..rounds {
+        times[0].push(seconds(|| drop(black_box(gpu_states()))));
+        times[1].push(seconds(|| drop(black_box(twin_states()))));
+        times[2].push(seconds(|| drop(black_box(gpu_values()))));
+        times[3].push(seconds(|| drop(black_box(twin_values()))));
+    }
+    let mega = (each * STREAMS as usize) as f64 / 1e6;
+    let [states, twin, values, other] = times;
+    println!("of them {mega} million that tell who runs, {STREAMS} CPUs");
+    row("frame of who ran, GPU", mega, "M transitions/s", states);
+    row("its twin, 1 thread", mega, "M transitions/s", twin);
+    row("frame of values, GPU", mega, "M values/s", values);
+    row("its twin, 1 thread", mega, "M values/s", other);
+    println!();
+}
+
 /// Packets of records of 16 bytes, some with text: their entries made on arrival, 64 at once.
 fn walker(device: &wgpu::Device, queue: &wgpu::Queue, events: usize, rounds: usize) {
     let fields = vec![Field::new("a", FieldType::U32), Field::new("b", FieldType::U64)];
@@ -229,7 +307,7 @@ fn walker(device: &wgpu::Device, queue: &wgpu::Queue, events: usize, rounds: usi
                 data: &data,
                 offset: i * stride as u32,
                 place: whole,
-                lost: false,
+                lost: None,
             })
             .collect();
         let batches = (events / PACKET / 64).max(1);

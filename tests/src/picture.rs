@@ -40,6 +40,15 @@ impl Pixels {
         self.bytes.chunks_exact(3).filter(|p| is_count(p)).count()
     }
 
+    /// The rows of each column in which there is the line of a value's mean.
+    #[must_use]
+    pub fn values(&self) -> Vec<Vec<u32>> {
+        let row = self.width as usize * 3;
+        let is = |x: usize, y: usize| self.bytes[y * row + x * 3..][..3] == [0x3F, 0xC1, 0xA5];
+        let rows = |x: usize| (0..self.height).filter(|y| is(x, *y as usize)).collect();
+        (0..self.width as usize).map(rows).collect()
+    }
+
     /// Columns that have some.
     #[must_use]
     pub fn columns(&self) -> usize {

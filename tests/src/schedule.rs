@@ -50,15 +50,11 @@ pub fn wake(time: u64, task: Task) -> Happened {
     (time, 1, [&comm(task.1)[..], &task.0.to_le_bytes()].concat())
 }
 
-/// An empty trace at `path`, whose clock begins at the epoch.
-///
-/// # Panics
-/// If it cannot be made.
+/// `sched:sched_switch`: what [`switch`] gives the payload of.
 #[must_use]
-pub fn trace(path: &Path) -> Growing {
-    let text = || FieldType::Array(Box::new(FieldType::Integer(Integer::CHAR)), 16);
+pub fn switch_class() -> EventClass {
     let field = Field::new;
-    let switch = EventClass::new(
+    EventClass::new(
         "sched:sched_switch",
         vec![
             field("prev_comm", text()),
@@ -69,9 +65,22 @@ pub fn trace(path: &Path) -> Growing {
             field("next_pid", FieldType::I32),
             field("next_prio", FieldType::I32),
         ],
-    );
-    let waking = vec![field("comm", text()), field("pid", FieldType::I32)];
-    Growing::with(path, vec![switch, EventClass::new("sched:sched_waking", waking)], 0)
+    )
+}
+
+fn text() -> FieldType {
+    FieldType::Array(Box::new(FieldType::Integer(Integer::CHAR)), 16)
+}
+
+/// An empty trace at `path`, whose clock begins at the epoch.
+///
+/// # Panics
+/// If it cannot be made.
+#[must_use]
+pub fn trace(path: &Path) -> Growing {
+    let waking = vec![Field::new("comm", text()), Field::new("pid", FieldType::I32)];
+    let waking = EventClass::new("sched:sched_waking", waking);
+    Growing::with(path, vec![switch_class(), waking], 0)
 }
 
 /// Adds a packet of a CPU; `lost`: how many events its CPU has lost until then, in all.

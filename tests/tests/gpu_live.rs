@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rbpipe_backends::gpu::compute::Live;
+use rbpipe_backends::gpu::compute::{Asking, Live};
 use rbpipe_backends::gpu::{Config, Gpu, GpuDevice, Kind, Store, Wanted, Way};
 use rbpipe_backends::timeline::{self, Entry, Filter, Rows, Window, walk};
 use rbpipe_core::backend::{Backend, ChannelPlan, Context};
@@ -41,7 +41,8 @@ fn start(way: Way) -> Running {
     let backend = Gpu::open(config, &plan, &Context::new("live")).expect("it opens");
     let (store, device) = (Arc::clone(backend.store()), backend.device().cloned());
     let classes = Arc::clone(&registry);
-    let live = Live::watch(&store, device.as_ref(), classes, 1 << 20).expect("an index");
+    let live = Live::watch(&store, device.as_ref(), classes, 1 << 20, Asking::default())
+        .expect("an index");
     let options = ChannelOptions {
         plan,
         streams: Streams::PerThread(4),

@@ -51,10 +51,56 @@ fn the_end_has_a_picture_that_a_device_counted() {
 
 #[test]
 fn the_end_has_a_picture_without_a_device() {
-    the_end_has_a_picture(|command| {
-        let nowhere = "/nowhere/icd.json";
-        command.env("VK_DRIVER_FILES", nowhere).env("VK_ICD_FILENAMES", nowhere);
-    });
+    the_end_has_a_picture(nowhere);
+}
+
+/// No driver is found.
+fn nowhere(command: &mut Command) {
+    let nowhere = "/nowhere/icd.json";
+    command.env("VK_DRIVER_FILES", nowhere).env("VK_ICD_FILENAMES", nowhere);
+}
+
+/// A lane with the values of a field: a number that only grows is a line from the lower left to
+/// the upper right.
+fn values_have_a_lane(set: impl FnOnce(&mut Command)) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let source = "type = \"generator\"\nrate = 20000\nevents = 20000\nwriters = 1";
+    let keys = "png = \"p.png\"\npng_size = \"800x400\"\npng_value = [\"rbpipe:generated.seq\", \
+                \"rbpipe:generated.sequence\", \"rbpipe:generated.payload\"]";
+    let mut command = pipeline(dir.path(), source, keys);
+    set(&mut command);
+    let out = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    for sentence in [
+        "p.png: png_value: rbpipe:generated has no field \"sequence\"; its fields: writer, seq",
+        "p.png: png_value: rbpipe:generated.payload is no integer",
+    ] {
+        assert_eq!(said.matches(sentence).count(), 1, "{sentence}: {said}");
+    }
+    let picture = Pixels::read(&dir.path().join("p.png")).expect("a picture");
+    let line = picture.values();
+    let columns: Vec<&Vec<u32>> = line.iter().filter(|rows| !rows.is_empty()).collect();
+    assert!(columns.len() > 500, "{} columns", columns.len());
+    let middle = |rows: &Vec<u32>| rows.iter().sum::<u32>() as usize / rows.len();
+    let heights: Vec<usize> = columns.iter().map(|rows| middle(rows)).collect();
+    let (first, last) = (heights[0], heights[heights.len() - 1]);
+    assert!(first > last + 20, "from the bottom, {first}, to the top, {last}");
+    // A second thread of the pipeline may have been late now and then.
+    let falls = heights.windows(2).filter(|h| h[0] + 1 < h[1]).count();
+    assert!(falls * 20 < heights.len(), "{falls} times it falls: {heights:?}");
+}
+
+#[test]
+fn values_have_a_lane_that_a_device_counted() {
+    if have_gpu("values_have_a_lane_that_a_device_counted") {
+        values_have_a_lane(|_| {});
+    }
+}
+
+#[test]
+fn values_have_a_lane_without_a_device() {
+    values_have_a_lane(nowhere);
 }
 
 /// One line is written; how long is it until a picture shows it?
@@ -123,6 +169,10 @@ fn what_cannot_be_a_picture_is_told() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(dir.path().join("here")).expect("made");
     for (keys, code, sentence) in [
+        ("png_value = \"a.b\"", 2, "is of a picture: write png = \"live.png\", too"),
+        ("png = \"p.png\"\npng_value = \"b\"", 2, "\"b\" is no field: write EVENT.FIELD"),
+        ("png = \"p.png\"\npng_value = 3", 2, "a field such as"),
+        ("png = \"p.png\"\npng_valeu = \"a.b\"", 2, "did you mean `png_value`"),
         ("png_size = \"800x400\"", 2, "is of a picture: write png = \"live.png\", too"),
         ("png = \"p.png\"\npng_size = \"big\"", 2, "is no size: write \"1600x900\""),
         ("png = \"p.png\"\npng_size = \"10x10\"", 2, "no picture is 10x10"),

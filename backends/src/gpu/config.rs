@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rbpipe_core::backend::{ChannelPlan, ConfigProblem};
 use serde::Deserialize;
-use serde::de::{self, Deserializer, Unexpected, Visitor};
+use serde::de::{self, Deserializer, SeqAccess, Unexpected, Visitor};
 
 use super::live::Wish;
 use crate::picture;
@@ -33,6 +33,50 @@ pub struct Config {
     pub png_size: Option<PngSize>,
     /// How much time it shows; left out: ten seconds.
     pub png_window: Option<Time>,
+    /// Numeric fields whose values have a lane: one, or a list.
+    #[serde(default)]
+    pub png_value: Fields,
+}
+
+/// Fields of events: `"EVENT.FIELD"`, or a list of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields(pub Vec<(String, String)>);
+
+/// More fields than this have no lane.
+const MOST_FIELDS: usize = 8;
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = Fields;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a field such as \"sched:sched_switch.next_prio\", or a list of them")
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<Fields, E> {
+                field(v).map(|one| Fields(vec![one]))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Fields, A::Error> {
+                let mut all = Vec::new();
+                while let Some(one) = seq.next_element::<String>()? {
+                    all.push(field(&one)?);
+                }
+                Ok(Fields(all))
+            }
+        }
+        deserializer.deserialize_any(V)
+    }
+}
+
+fn field<E: de::Error>(text: &str) -> Result<(String, String), E> {
+    match text.rsplit_once('.') {
+        Some((event, field)) if !event.is_empty() && !field.is_empty() => {
+            Ok((event.into(), field.into()))
+        }
+        _ => Err(E::custom(format!(
+            "{text:?} is no field: write EVENT.FIELD: \"sched:sched_switch.next_prio\""
+        ))),
+    }
 }
 
 /// Columns and rows of pixels: `"1600x900"`.
@@ -251,6 +295,7 @@ impl Config {
                     ("png_interval", self.png_interval.is_some()),
                     ("png_size", self.png_size.is_some()),
                     ("png_window", self.png_window.is_some()),
+                    ("png_value", !self.png_value.0.is_empty()),
                 ] {
                     if is_there {
                         problem(key, "is of a picture: write png = \"live.png\", too".into());
@@ -263,6 +308,9 @@ impl Config {
         }
         if self.png_window.is_some_and(|Time(t)| t < Duration::from_micros(1)) {
             problem("png_window", "is too short: \"1 us\" or more".into());
+        }
+        if self.png_value.0.len() > MOST_FIELDS {
+            problem("png_value", format!("has too many fields: at most {MOST_FIELDS} have a lane"));
         }
         if let Some(PngSize(w, h)) = self.png_size
             && let Err(e) = picture::plan(&picture::Picture::default(), (w, h))
@@ -281,6 +329,7 @@ impl Config {
             every: time(self.png_interval, 1),
             size: (w, h),
             window: time(self.png_window, 10),
+            values: self.png_value.0.clone(),
         })
     }
 

@@ -44,7 +44,7 @@ use rbpipe_core::class::ClassRegistry;
 
 pub use adapter::{ADVICE, AdapterLine, adapters, quiet_drivers};
 pub use arrival::Arrival;
-pub use config::{Config, Keep, Kind, MOST_FOR_A_TIME, PngSize, Wanted, Way};
+pub use config::{Config, Fields, Keep, Kind, MOST_FOR_A_TIME, PngSize, Wanted, Way};
 use device::Found;
 pub use device::{Device, Gpu as GpuDevice};
 pub use lane::GpuOutput;
@@ -147,6 +147,8 @@ keep = \"512 MiB\"        # what the store keeps, or a time: \"30 s\" (of 1 GiB 
 # png_interval = \"1 s\"
 # png_size = \"1600x900\"
 # png_window = \"10 s\"    # how much time it shows
+# png_value = \"sched:sched_switch.next_prio\"   # a lane with the least, mean and largest value of
+#                         # an integer field, EVENT.FIELD; or a list
 ";
     const READER_SUBBUFS: u32 = 16;
     type Config = Config;

@@ -3,7 +3,7 @@
 use rbpipe_core::class::{EventClass, FieldType};
 use rbpipe_core::packet::{COMPACT_HEADER, EXTENDED, EXTENDED_HEADER};
 
-use super::{Entry, Value};
+use super::{Entry, NO_CLASS, Transition, Value};
 
 /// An integer of an event class that lies at the same place in each record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +42,62 @@ impl Field {
     /// Its value in a record that begins with this header; `None`: the bytes end before.
     #[must_use]
     pub fn value(&self, record: &[u8]) -> Option<i64> {
-        let extended = u32::from(record.first()? & 31) == EXTENDED;
-        let header = if extended { EXTENDED_HEADER } else { COMPACT_HEADER };
-        let at = header as usize + self.offset as usize;
+        let at = payload(record)? + self.offset as usize;
         let mine = record.get(at..at + self.bytes as usize)?;
         let raw = mine.iter().rev().fold(0u64, |v, byte| v << 8 | u64::from(*byte));
         let unused = 64 - 8 * self.bytes.clamp(1, 8);
         let raw = (raw << unused) as i64;
         Some(if self.signed { raw >> unused } else { (raw as u64 >> unused) as i64 })
+    }
+}
+
+/// Where the payload of a record begins, which begins with this header.
+fn payload(record: &[u8]) -> Option<usize> {
+    let extended = u32::from(record.first()? & 31) == EXTENDED;
+    Some(if extended { EXTENDED_HEADER } else { COMPACT_HEADER } as usize)
+}
+
+/// A short text of an event class that lies at the same place in each record: what a state is
+/// called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Where it begins in the payload, in bytes.
+    pub offset: u32,
+    /// At most 16; what a longer one has more is left out.
+    pub bytes: u32,
+}
+
+/// A text as it was found, with zeros behind it.
+pub type Name = [u8; 16];
+
+impl Label {
+    /// The field of this name in a class: an array of characters. `None`: there is none, or
+    /// something of varying length lies before it.
+    #[must_use]
+    pub fn of(known: &EventClass, name: &str) -> Option<Self> {
+        let mut offset = 0;
+        for field in &known.fields {
+            let size = field.ty.fixed_size()?;
+            if field.name != name {
+                offset += size;
+                continue;
+            }
+            let FieldType::Array(element, _) = &field.ty else { return None };
+            let is_text = matches!(&**element, FieldType::Integer(i) if i.text && i.bits == 8);
+            let offset = u32::try_from(offset).ok()?;
+            return is_text.then_some(Self { offset, bytes: size.min(16) as u32 });
+        }
+        None
+    }
+
+    /// The text in a record that begins with this header.
+    #[must_use]
+    pub fn name(&self, record: &[u8]) -> Option<Name> {
+        let at = payload(record)? + self.offset as usize;
+        let mut name = Name::default();
+        let bytes = self.bytes as usize;
+        name.get_mut(..bytes)?.copy_from_slice(record.get(at..at + bytes)?);
+        Some(name)
     }
 }
 
@@ -62,4 +110,34 @@ pub fn pick(packet: &[u8], base: u32, entries: &[Entry], field: &Field) -> Vec<V
         Some(Value::new(e.time(), field.value(record)?))
     };
     mine.filter_map(value).collect()
+}
+
+/// The states that a field tells in the entries of a packet ([`pick`] says which): the low 32
+/// bits of each value and one more, 0 is not known. So it is where a damaged packet has no more
+/// records (entries of [`NO_CLASS`]). And what the states are called, in order.
+#[must_use]
+pub fn pick_states(
+    packet: &[u8],
+    base: u32,
+    entries: &[Entry],
+    field: &Field,
+    label: Option<&Label>,
+) -> (Vec<Transition>, Vec<(u32, Name)>) {
+    let (mut transitions, mut names) = (Vec::new(), Vec::new());
+    for entry in entries {
+        if entry.class == NO_CLASS {
+            transitions.push(Transition::new(entry.time(), 0));
+            break;
+        }
+        let record = packet.get(entry.offset.wrapping_sub(base) as usize..).unwrap_or_default();
+        let Some(value) = field.value(record).filter(|_| entry.class == field.class) else {
+            continue;
+        };
+        let state = (value as u32).wrapping_add(1);
+        transitions.push(Transition::new(entry.time(), state));
+        if let Some(name) = label.and_then(|l| l.name(record)).filter(|_| state != 0) {
+            names.push((state, name));
+        }
+    }
+    (transitions, names)
 }

@@ -1,4 +1,4 @@
-//! Which state held longest in each column of a lane: who ran on a CPU, what a process did.
+//! Which states a lane was in, in each column, and how long: who ran on a CPU.
 
 use std::collections::HashMap;
 
@@ -33,12 +33,25 @@ impl Transition {
     }
 }
 
-/// The state of one lane that held longest in each column, all its times in the column added
-/// up; the smallest of several. 0: none is known in the column (time without a known state
-/// counts for nothing where there is one). A column without any time in it has the state at
-/// its edge. The transitions are sorted by time; each holds until the next, the last for ever.
+/// So many states of a column are told apart.
+pub const APART: usize = 3;
+
+/// What a lane was in in one column.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The states that held longest, and how long, in nanoseconds, all their times in the
+    /// column added up. The longest first, of those that are as long the smaller; state 0:
+    /// there are no more.
+    pub longest: [(u32, u64); APART],
+    /// How long all other states held, together.
+    pub others: u64,
+}
+
+/// What one lane was in in each column. The transitions are sorted by time; each holds until
+/// the next, the last until `until`: from then on nothing is known. Time without a known state
+/// counts for nothing. A column without any time in it has the state at its edge, for no time.
 #[must_use]
-pub fn states(transitions: &[Transition], window: &Window) -> Vec<u32> {
+pub fn states(transitions: &[Transition], window: &Window, until: u64) -> Vec<Held> {
     let edges = window.edges();
     let mut held: HashMap<u32, u64> = HashMap::new();
     // The first transition that is later than the column's beginning.
@@ -48,21 +61,43 @@ pub fn states(transitions: &[Transition], window: &Window) -> Vec<u32> {
         let (begin, end) = (edge[0], edge[1]);
         next += transitions[next..].partition_point(|t| t.time() <= begin);
         let mut state = next.checked_sub(1).map_or(0, |i| transitions[i].state);
-        if begin == end {
-            out.push(state);
+        let mut column = Held::default();
+        if begin >= until {
+            out.push(column);
             continue;
         }
+        if begin == end {
+            column.longest[0].0 = state;
+            out.push(column);
+            continue;
+        }
+        let known = |t: u64| t.min(until);
         held.clear();
         let mut since = begin;
         while let Some(t) = transitions.get(next).filter(|t| t.time() < end) {
-            *held.entry(state).or_default() += t.time() - since;
-            (since, state) = (t.time(), t.state);
+            *held.entry(state).or_default() += known(t.time()) - since;
+            (since, state) = (known(t.time()), t.state);
             next += 1;
         }
-        *held.entry(state).or_default() += end - since;
-        let known = held.iter().filter(|(state, time)| **state != 0 && **time != 0);
-        let longest = known.max_by_key(|(state, time)| (**time, u32::MAX - **state));
-        out.push(longest.map_or(0, |(state, _)| *state));
+        *held.entry(state).or_default() += known(end) - since;
+        for (state, time) in held.iter().filter(|(state, time)| **state != 0 && **time != 0) {
+            column.add(*state, *time);
+        }
+        out.push(column);
     }
     out
+}
+
+impl Held {
+    /// One more state, that is not in it yet.
+    fn add(&mut self, state: u32, time: u64) {
+        let mut one = (state, time);
+        for place in &mut self.longest {
+            // (0, 0) is less than all.
+            if one.1 > place.1 || (one.1 == place.1 && one.0 < place.0) {
+                std::mem::swap(place, &mut one);
+            }
+        }
+        self.others += one.1;
+    }
 }

@@ -132,6 +132,9 @@ fn density_and_count_are_those_of_the_plainest_code() {
     assert!(!Filter::all().contains(NO_CLASS) && !Filter::of([NO_CLASS]).contains(NO_CLASS));
 }
 
+/// With that which is not known.
+const STATES: usize = 7;
+
 #[test]
 fn states_are_those_of_the_plainest_code() {
     let mut random = Random(2);
@@ -139,24 +142,32 @@ fn states_are_those_of_the_plainest_code() {
         for w in windows(&mut random) {
             let mut times = times(&mut random, &w, [0, 1, 5, 100][round % 4]);
             times.sort_unstable();
-            let all: Vec<Transition> =
-                times.iter().map(|t| Transition::new(*t, random.below(4) as u32)).collect();
-            let found = states(&all, &w);
+            let all: Vec<Transition> = times
+                .iter()
+                .map(|t| Transition::new(*t, random.below(STATES as u64) as u32))
+                .collect();
+            let until = [u64::MAX, w.from + w.span() / 2, w.from][random.below(3) as usize];
+            let found = states(&all, &w, until);
             for i in 0..w.columns {
-                let (begin, end) = (w.edge(i), w.edge(i + 1));
+                let (begin, end) = (w.edge(i), w.edge(i + 1).min(until));
                 let at = |t| all.iter().rfind(|x| x.time() <= t).map_or(0, |x| x.state);
-                let mut held = [0u128; 4];
+                let mut held = [0u64; STATES];
                 for (k, t) in all.iter().enumerate() {
-                    let until = all.get(k + 1).map_or(u128::MAX, |n| n.time().into());
-                    let until = until.min(end.into());
-                    held[t.state as usize] += until.saturating_sub(t.time().max(begin).into());
+                    let next = all.get(k + 1).map_or(LAST, Transition::time).min(end);
+                    held[t.state as usize] += next.saturating_sub(t.time().max(begin));
                 }
-                let longest = *held[1..].iter().max().unwrap();
-                let plain = match held[1..].iter().position(|h| *h == longest && longest > 0) {
-                    _ if begin == end => at(begin),
-                    Some(state) => state as u32 + 1,
-                    None => 0,
-                };
+                let mut plain = Held::default();
+                if begin == w.edge(i + 1) && begin < until {
+                    plain.longest[0].0 = at(begin);
+                }
+                let mut order: Vec<usize> = (1..STATES).filter(|s| held[*s] > 0).collect();
+                order.sort_by_key(|s| (LAST - held[*s], *s));
+                for (place, state) in order.iter().enumerate() {
+                    match plain.longest.get_mut(place) {
+                        Some(one) => *one = (*state as u32, held[*state]),
+                        None => plain.others += held[*state],
+                    }
+                }
                 assert_eq!(found[i as usize], plain, "column {i} of {w:?}: {all:?}");
             }
         }

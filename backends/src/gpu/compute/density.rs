@@ -134,7 +134,7 @@ pub(super) fn flat(
     let (mut params, mut all) = (Vec::new(), Vec::new());
     for words in tasks.values() {
         let (first, count) = ((all.len() / task) as u32, (words.len() / task) as u32);
-        params.push(Params { first, count, columns, a, b });
+        params.push(Params { first, count, columns, a, b, ..Params::default() });
         all.extend(words);
     }
     (params, all)

@@ -14,7 +14,7 @@ pub(super) enum Use {
     Write,
 }
 
-/// What a shader knows as `Params`. `a` and `b` are what each makes of them.
+/// What a shader knows as `Params`. The letters are what each makes of them.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Params {
     pub first: u32,
@@ -22,6 +22,8 @@ pub(super) struct Params {
     pub columns: u32,
     pub a: u32,
     pub b: u32,
+    pub c: u32,
+    pub d: u32,
 }
 
 /// Dispatches' parameters lie this far apart: no device asks for more.
@@ -118,8 +120,8 @@ impl Kernel {
 pub(super) fn params_bytes(params: &[Params]) -> Vec<u8> {
     let mut bytes = vec![0; params.len().max(1) * STRIDE];
     for (place, p) in bytes.chunks_exact_mut(STRIDE).zip(params) {
-        let words = [p.first, p.count, p.columns, p.a, p.b];
-        place[..20].copy_from_slice(&words_bytes(&words));
+        let words = [p.first, p.count, p.columns, p.a, p.b, p.c, p.d];
+        place[..28].copy_from_slice(&words_bytes(&words));
     }
     bytes
 }

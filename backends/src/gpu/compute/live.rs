@@ -10,17 +10,19 @@
 //! A frame locks the store and then the index for as long as it is encoded and submitted; it is
 //! waited for without a lock.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 
 use rbpipe_core::backend::StreamInfo;
 use rbpipe_core::class::ClassRegistry;
-use rbpipe_core::decode::Classes;
-use wgpu::CommandEncoder;
 
-use super::{Arrival, ComputeError, Pending, Timeline, Totals, Wanted};
-use crate::gpu::{GpuDevice, PacketEntry, Place, Store};
-use crate::timeline::{self, Entry, Filter, Rows, Window, walk};
+use super::taken::{Found, lanes};
+use super::told::{Index, Told, Walked, lock};
+use super::{Asking, ComputeError, Pending, Timeline, Totals, Wanted};
+use crate::gpu::{GpuDevice, Store};
+use crate::timeline::{
+    self, Aggregate, Entry, Filter, Held, Name, Rows, Transition, Value, Window,
+};
 
 /// See the module.
 pub struct Live {
@@ -32,43 +34,29 @@ pub struct Live {
 /// Rows of bins: each stream that has had a packet, and its columns.
 pub type StreamRows = Vec<(Arc<StreamInfo>, Vec<u32>)>;
 
-struct Index {
-    registry: Arc<ClassRegistry>,
-    /// Those that packets are read with.
-    classes: Classes,
-    /// The stream of each row.
-    streams: Vec<Arc<StreamInfo>>,
-    /// On the device, as long as there is one; it knows so many classes.
-    device: Option<Timeline>,
-    device_knows: usize,
-    /// Of packets in ordinary memory, row after row.
-    heap: Vec<VecDeque<Walked>>,
-    /// Packets that did not get their entries.
-    failed: u64,
-    /// What was found in packets in ordinary memory.
-    totals: Totals,
+/// What streams were in, and what their states are called.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct States {
+    /// Streams, and what each was in in each column.
+    pub rows: Vec<(Arc<StreamInfo>, Vec<Held>)>,
+    /// By the state; those that are in the columns, as far as they are known.
+    pub names: HashMap<u32, Name>,
 }
 
-/// A packet's entries.
-#[derive(Clone)]
-struct Walked {
-    number: u64,
-    entries: Arc<[Entry]>,
-}
+/// So many names of states are kept at least.
+const NAMES: usize = 4096;
 
 /// What a frame is made of: the device's part of it, and the rest.
 struct Asked<T> {
     pending: Option<Pending<T>>,
     streams: Vec<Arc<StreamInfo>>,
-    heap: Vec<Vec<Walked>>,
+    heap: Vec<Vec<Arc<Walked>>>,
 }
-
-/// What the store tells the index.
-struct Told(Arc<Mutex<Index>>);
 
 impl Live {
     /// Has a store's packets indexed from now on: the newest `entries` records of them (16
-    /// bytes each) on its device; all that are kept where they are in ordinary memory.
+    /// bytes each) on its device; all that are kept where they are in ordinary memory. And has
+    /// what is asked for taken out of them.
     ///
     /// # Errors
     /// A device that is lost, or does not take so many entries.
@@ -77,21 +65,14 @@ impl Live {
         device: Option<&Arc<GpuDevice>>,
         registry: Arc<ClassRegistry>,
         entries: u64,
+        asking: Asking,
     ) -> Result<Self, ComputeError> {
         let make = |gpu: &Arc<GpuDevice>| {
             let made = gpu.guard(|| Timeline::new(&gpu.device, &gpu.queue, entries));
             made.unwrap_or_else(|| Err(ComputeError("the GPU's driver panicked".into())))
         };
-        let index = Arc::new(Mutex::new(Index {
-            registry,
-            classes: Classes::default(),
-            streams: Vec::new(),
-            device: device.map(make).transpose()?,
-            device_knows: 0,
-            heap: Vec::new(),
-            failed: 0,
-            totals: Totals::default(),
-        }));
+        let device_index = device.map(make).transpose()?;
+        let index = Arc::new(Mutex::new(Index::new(registry, device_index, asking)));
         store.on_arrival(Box::new(Told(Arc::clone(&index))));
         Ok(Self { store: Arc::clone(store), device: device.cloned(), index })
     }
@@ -121,12 +102,97 @@ impl Live {
     /// As for [`Live::density`].
     pub fn by_class(&self, window: &Window, classes: &[u32]) -> Result<Vec<u32>, ComputeError> {
         let Asked { pending, heap, .. } = self.ask(|t| t.by_class(window, classes))?;
-        let parts = heap.iter().flatten().map(|w| &*w.entries);
+        let parts = heap.iter().flatten().map(|w| &w.entries[..]);
         let mut sum = timeline::count_rows_parts(parts, window, &Rows::each(classes));
         if let Some(pending) = pending {
             add(&mut sum, &pending.wait()?);
         }
         Ok(sum)
+    }
+
+    /// Who ran on each CPU's stream in each column, until a time: as its `sched_switch` tells.
+    /// `None`: there is no such event yet.
+    ///
+    /// # Errors
+    /// As for [`Live::density`].
+    pub fn states(&self, window: &Window, until: u64) -> Result<Option<States>, ComputeError> {
+        let Some(number) = self.number(0) else { return Ok(None) };
+        let asked = self.ask_maybe(|t| t.states(number?, window, until))?;
+        let mut states = States::default();
+        let Some(pending) = asked.pending else {
+            for (stream, heap) in asked.streams.into_iter().zip(&asked.heap) {
+                let parts = heap.iter().map(|w| &w.picks.states[..]);
+                let mine = within(parts, window, Transition::time);
+                states.rows.push((stream, timeline::states(&mine, window, until)));
+            }
+            let told = asked.heap.iter().flatten().flat_map(|w| &w.picks.names);
+            states.names = told.copied().collect();
+            states.keep_names();
+            return Ok(Some(states));
+        };
+        let (held, names) = pending.wait()?;
+        let columns = window.columns.max(1) as usize;
+        let held = held.chunks(columns).map(<[Held]>::to_vec);
+        states.rows = asked.streams.into_iter().zip(held).collect();
+        let mut index = lock(&self.index);
+        index.names.extend(names);
+        states.names.clone_from(&index.names);
+        states.keep_names();
+        // The device's table has room for some; here are those that may still be seen.
+        if index.names.len() > NAMES {
+            index.names.clone_from(&states.names);
+        }
+        Ok(Some(states))
+    }
+
+    /// What the values of the field of this number among those that are asked for have in common
+    /// in each column; a column that some of them have been overwritten of has none. `None`:
+    /// there is no such event yet, or [`Live::missing`] says why there are none.
+    ///
+    /// # Errors
+    /// As for [`Live::density`].
+    pub fn values(
+        &self,
+        value: usize,
+        window: &Window,
+    ) -> Result<Option<Vec<Option<Aggregate>>>, ComputeError> {
+        let Some(number) = self.number(1 + value) else { return Ok(None) };
+        let asked = self.ask_maybe(|t| t.values(number?, window))?;
+        if let Some(pending) = asked.pending {
+            return pending.wait().map(Some);
+        }
+        let mut all = vec![Aggregate::NONE; window.columns as usize];
+        for heap in &asked.heap {
+            let parts = heap.iter().filter_map(|w| w.picks.values.get(value)).map(|v| &v[..]);
+            let found = timeline::aggregate(&within(parts, window, Value::time), window);
+            all.iter_mut().zip(found).for_each(|(sum, one)| *sum = sum.and(one));
+        }
+        Ok(Some(all.into_iter().map(Some).collect()))
+    }
+
+    /// Why there are no values of the field of this number; `None`: there are, or, if it is not
+    /// the end, may still come.
+    #[must_use]
+    pub fn missing(&self, value: usize, is_end: bool) -> Option<String> {
+        let index = lock(&self.index);
+        index.taken.get(1 + value)?.missing(&index.registry.all(), is_end)
+    }
+
+    /// Streams that have no state, and whose values do not count, because the device has no ring
+    /// for them.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        let index = lock(&self.index);
+        let streams = if index.device.is_some() { index.streams.len() } else { 0 };
+        streams.saturating_sub(lanes() as usize)
+    }
+
+    /// The number on the device, if it has one, of a field that is taken, if it is.
+    fn number(&self, taken: usize) -> Option<Option<usize>> {
+        match lock(&self.index).taken.get(taken)?.found {
+            Found::Here { number, .. } => Some(number),
+            Found::Awaited | Found::Refused(_) => None,
+        }
     }
 
     /// What was found in packets, as of the last frame, and how many packets are not in the
@@ -150,6 +216,14 @@ impl Live {
         &self,
         question: impl FnOnce(&Timeline) -> Result<Pending<T>, ComputeError>,
     ) -> Result<Asked<T>, ComputeError> {
+        self.ask_maybe(|timeline| Some(question(timeline)))
+    }
+
+    /// The same for what it may not have.
+    fn ask_maybe<T>(
+        &self,
+        question: impl FnOnce(&Timeline) -> Option<Result<Pending<T>, ComputeError>>,
+    ) -> Result<Asked<T>, ComputeError> {
         // Not between an arrival's encoding and its submission, and in the order in which the
         // thread that tells of arrivals locks.
         let _kept = self.store.lock();
@@ -158,10 +232,10 @@ impl Live {
         if device.is_none() {
             index.device = None;
         }
-        let panicked = || Err(ComputeError("the GPU's driver panicked".into()));
+        let panicked = || Some(Err(ComputeError("the GPU's driver panicked".into())));
         let pending = match (device, &index.device) {
             (Some(device), Some(timeline)) => {
-                Some(device.guard(|| question(timeline)).unwrap_or_else(panicked)?)
+                device.guard(|| question(timeline)).unwrap_or_else(panicked).transpose()?
             }
             _ => None,
         };
@@ -177,7 +251,7 @@ fn rows(
 ) -> Result<StreamRows, ComputeError> {
     let mut rows = StreamRows::new();
     for (stream, heap) in asked.streams.into_iter().zip(&asked.heap) {
-        let parts: Vec<&[Entry]> = heap.iter().map(|w| &*w.entries).collect();
+        let parts: Vec<&[Entry]> = heap.iter().map(|w| &w.entries[..]).collect();
         rows.push((stream, twin(&parts)));
     }
     if let Some(pending) = asked.pending {
@@ -191,98 +265,26 @@ fn rows(
     Ok(rows)
 }
 
-impl Index {
-    fn row(&mut self, stream: &Arc<StreamInfo>) -> usize {
-        if let Some(row) = self.streams.iter().position(|s| s.id == stream.id) {
-            return row;
-        }
-        self.streams.push(Arc::clone(stream));
-        self.heap.push(VecDeque::new());
-        self.streams.len() - 1
-    }
-
-    /// New event classes are known before packets are that may have records of them.
-    fn learn(&mut self) {
-        if self.registry.len() != self.classes.len() {
-            self.classes = Classes::new(self.registry.all());
-        }
-    }
+/// What may be in a window, or hold when it begins, of what lies in several places, one after
+/// the other in time.
+fn within<'a, T: Clone + 'a>(
+    parts: impl Iterator<Item = &'a [T]>,
+    window: &Window,
+    time: impl Fn(&T) -> u64,
+) -> Vec<T> {
+    let parts: Vec<&[T]> = parts.filter(|p| !p.is_empty()).collect();
+    let first = parts.partition_point(|p| time(&p[0]) <= window.from).saturating_sub(1);
+    let mine = parts[first..].iter().take_while(|p| time(&p[0]) < window.to.max(window.from + 1));
+    mine.copied().flatten().cloned().collect()
 }
 
-impl crate::gpu::Arrival for Told {
-    fn in_gpu(&mut self, gpu: &GpuDevice, encoder: &mut CommandEncoder, packets: &[PacketEntry]) {
-        let mut index = lock(&self.0);
-        index.learn();
-        let rows: Vec<usize> = packets.iter().map(|p| index.row(&p.stream)).collect();
-        let Index { device: Some(timeline), device_knows, classes, .. } = &mut *index else {
-            return;
-        };
-        let arrivals: Vec<Arrival<'_>> = packets
-            .iter()
-            .zip(&rows)
-            .filter_map(|(packet, row)| match &packet.place {
-                Place::Gpu { buffer, offset } => Some(Arrival {
-                    stream: *row as u32,
-                    data: buffer,
-                    offset: *offset as u32,
-                    place: place(packet, *offset as u32),
-                    lost: packet.lost > 0 || packet.missing > 0,
-                }),
-                Place::Heap(_) => None,
-            })
-            .collect();
-        let done = gpu.guard(|| {
-            if *device_knows != classes.len() {
-                *device_knows = classes.len();
-                timeline.classes(classes.all().map(|c| &**c));
-            }
-            timeline.arrive(encoder, &arrivals)
-        });
-        if !matches!(done, Some(Ok(()))) {
-            index.failed += arrivals.len() as u64;
-        }
+impl States {
+    /// Keeps the names of those that are there.
+    fn keep_names(&mut self) {
+        let held = self.rows.iter().flat_map(|(_, held)| held).flat_map(|h| h.longest);
+        let there: HashSet<u32> = held.map(|(state, _)| state).collect();
+        self.names.retain(|state, _| there.contains(state));
     }
-
-    fn in_heap(&mut self, packet: &PacketEntry, bytes: &[u8]) {
-        let mut index = lock(&self.0);
-        index.learn();
-        let row = index.row(&packet.stream);
-        let walk = walk(bytes, &place(packet, 0), &index.classes);
-        let found = walk.entries.len() as u32;
-        let totals = &mut index.totals;
-        totals.records = totals.records.wrapping_add(found);
-        totals.aborted = totals.aborted.wrapping_add(walk.aborted);
-        totals.missing = totals.missing.wrapping_add((packet.records as u32).wrapping_sub(found));
-        totals.damaged += u32::from(walk.stop != timeline::Stop::End);
-        let walked = Walked { number: packet.number, entries: walk.entries.into() };
-        index.heap[row].push_back(walked);
-    }
-
-    fn forgotten(&mut self, oldest: u64) {
-        // The device's index is a ring of its own.
-        for heap in &mut lock(&self.0).heap {
-            while heap.front().is_some_and(|w| w.number < oldest) {
-                heap.pop_front();
-            }
-        }
-    }
-}
-
-/// What is known of a packet that lies at `base`.
-fn place(packet: &PacketEntry, base: u32) -> timeline::Place {
-    timeline::Place {
-        header: packet.stream.class.header_size(),
-        content: u32::try_from(packet.content).unwrap_or(u32::MAX),
-        begin: packet.first,
-        end: packet.last,
-        base,
-        skip: 0,
-        room: u32::try_from(packet.records).unwrap_or(u32::MAX),
-    }
-}
-
-fn lock(index: &Mutex<Index>) -> MutexGuard<'_, Index> {
-    index.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn add(sum: &mut [u32], bins: &[u32]) {

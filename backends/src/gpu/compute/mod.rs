@@ -19,9 +19,11 @@ mod live;
 mod pending;
 mod pick;
 mod states;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod told;
 mod values;
 mod walk;
 
@@ -29,10 +31,11 @@ pub use classes::class_table;
 pub use count::Wanted;
 pub use density::Run;
 pub use index::{Index, Part};
-pub use live::{Live, StreamRows};
+pub use live::{Live, States, StreamRows};
 pub use pending::{ComputeError, Pending};
 pub use pick::{LaneStates, Picker, StateNames, Take};
 pub use states::Lane;
+pub use taken::Asking;
 pub use timeline::{Arrival, Timeline};
 pub use walk::{Spot, Totals, Walker};
 
@@ -44,6 +47,7 @@ pub struct Compute {
     queue: wgpu::Queue,
     density: Kernel,
     count: Kernel,
+    few: Kernel,
     states: Kernel,
     aggregate: Kernel,
     walk: Kernel,
@@ -67,7 +71,8 @@ impl Compute {
         Self {
             density: kernel("density", source!("density.wgsl"), &[read, read, write, read]),
             count: kernel("count", source!("count.wgsl"), &[read, read, write, read, read]),
-            states: kernel("states", source!("states.wgsl"), &[read, read, write, read, write]),
+            few: kernel("few", source!("few.wgsl"), &[read, read, write, read, write]),
+            states: kernel("states", source!("states.wgsl"), &[read, read, write, read, read]),
             aggregate: kernel("aggregate", source!("aggregate.wgsl"), &[read, read, write, read]),
             walk: kernel("walk", source!("walk.wgsl"), &[read, read, write, read, write]),
             pick: kernel(

@@ -4,27 +4,29 @@ use wgpu::{BufferUsages, CommandEncoder};
 
 use super::kernel::{Params, empty, upload_params, words_bytes};
 use super::{Compute, ComputeError, Pending, Spot};
-use crate::timeline::{Field, Window};
+use crate::timeline::{Aggregate, Field, Held, Label, Name, Window};
 
 /// What becomes of a field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {
-    /// It is the state that the stream's lane is in from then on: `next_pid` of a
-    /// `sched_switch`. Its low 32 bits tell states apart; the first 1022 of them that come get
-    /// a number of their own, the others share 1023. 0 is what is not known, as behind a loss.
-    States,
+    /// It tells the state that the stream's lane is in from then on: `next_pid` of a
+    /// `sched_switch`. The state is its low 32 bits and one more; 0 is what is not known, as
+    /// behind a loss. With it may come what the state is called.
+    States(Option<Label>),
     /// It is a value, beside its time.
     Values,
 }
 
-/// The value that each state stands for, from state 1 on; `None`: no value has had it yet.
-pub type StateNames = Vec<Option<u32>>;
+/// What states are called, as far as that is still known: each as it was told last (of several
+/// packets that came together: in any of them).
+pub type StateNames = Vec<(u32, Name)>;
 
-/// The state of each stream in each column, stream after stream, and what states stand for.
-pub type LaneStates = (Vec<u32>, StateNames);
+/// What each stream was in in each column, stream after stream, and what states are called.
+pub type LaneStates = (Vec<Held>, StateNames);
 
-/// Names of states in the shader.
-const NAMES: usize = 1022;
+/// States whose names are known in the shader, and words of one.
+const LABELS: usize = 2048;
+const LABEL: usize = 6;
 const STATES: u32 = 0x100;
 const SIGNED: u32 = 0x200;
 
@@ -35,7 +37,7 @@ pub struct Picker {
     streams: u32,
     lanes: wgpu::Buffer,
     rings: wgpu::Buffer,
-    names: wgpu::Buffer,
+    labels: wgpu::Buffer,
 }
 
 /// A packet whose entries are made.
@@ -45,7 +47,8 @@ pub(super) struct Picked<'a> {
     pub buffer: usize,
     pub lane: u32,
     pub spot: Spot,
-    pub lost: bool,
+    /// From when on something is missing before it.
+    pub lost: Option<u64>,
 }
 
 impl Picker {
@@ -64,7 +67,7 @@ impl Picker {
         let bytes = (u64::from(streams) * u64::from(capacity)).saturating_mul(16);
         if bytes > compute.binding_size() || bytes / 16 > u64::from(u32::MAX) {
             return Err(ComputeError(format!(
-                "{capacity} transitions of {streams} streams are {bytes} bytes, and this GPU's \
+                "{capacity} values of {streams} streams are {bytes} bytes, and this GPU's \
                  shaders see {}: keep fewer",
                 compute.binding_size()
             )));
@@ -78,8 +81,8 @@ impl Picker {
             take,
             streams,
             lanes: list,
-            rings: empty(device, "transitions", bytes, BufferUsages::STORAGE),
-            names: empty(device, "names of states", NAMES as u64 * 4, BufferUsages::STORAGE),
+            rings: empty(device, "what was picked", bytes, BufferUsages::STORAGE),
+            labels: empty(device, "names", (LABELS * LABEL * 4) as u64, BufferUsages::STORAGE),
         })
     }
 
@@ -127,7 +130,7 @@ impl Picker {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (place, (data, buffer, _)) in dispatches.iter().enumerate() {
             let entries = &buffers[*buffer];
-            let used = [&turns, &places, *data, entries, &self.lanes, &self.rings, &self.names];
+            let used = [&turns, &places, *data, entries, &self.lanes, &self.rings, &self.labels];
             let group = compute.pick.bind(&compute.device, &uniform, &used);
             compute.pick.dispatch(&mut pass, &group, place, params[place].count);
         }
@@ -135,13 +138,16 @@ impl Picker {
 
     fn params(&self, first: u32, count: u32) -> Params {
         let mut wanted = self.field.bytes;
-        if self.take == Take::States {
-            wanted |= STATES;
-        }
         if self.field.signed {
             wanted |= SIGNED;
         }
-        Params { first, count, columns: self.field.class, a: self.field.offset, b: wanted }
+        let mut label = None;
+        if let Take::States(name) = self.take {
+            wanted |= STATES;
+            label = name;
+        }
+        let (c, d) = label.map_or((0, 0), |l| (l.offset, l.bytes));
+        Params { first, count, columns: self.field.class, a: self.field.offset, b: wanted, c, d }
     }
 
     /// See [`super::Timeline::states`].
@@ -150,21 +156,24 @@ impl Picker {
         compute: &Compute,
         streams: u32,
         window: &Window,
+        until: u64,
     ) -> Result<Pending<LaneStates>, ComputeError> {
-        let lanes = streams.min(self.streams);
-        let twice = compute.bins(lanes, window, 8)?;
-        let list = (&self.lanes, lanes, twice);
-        let names = Some(&self.names);
-        let pending = compute.states_in(&self.rings, list, NAMES as u32 + 2, window, names)?;
-        let bins = twice as usize / 8;
-        Ok(pending.map(move |mut words| {
-            let names = words[bins..].iter().take(NAMES).map(|key| key.checked_sub(1)).collect();
-            words.truncate(bins);
-            (words, names)
-        }))
+        let lanes = (&self.lanes, streams.min(self.streams));
+        let pending = compute.states_in(&self.rings, lanes, (window, until), Some(&self.labels))?;
+        Ok(pending.map(|(held, labels)| (held, labels.chunks(LABEL).filter_map(named).collect())))
     }
 
-    /// What is in the rings, stream after stream, the oldest first, and the names: for tests.
+    /// See [`super::Timeline::values`].
+    pub(super) fn values(
+        &self,
+        compute: &Compute,
+        streams: u32,
+        window: &Window,
+    ) -> Result<Pending<Vec<Option<Aggregate>>>, ComputeError> {
+        compute.aggregate_rings(&self.rings, (&self.lanes, streams.min(self.streams)), window)
+    }
+
+    /// What is in the rings, stream after stream, the oldest first: for tests.
     #[cfg(test)]
     pub(super) fn read(&self, read: impl Fn(&wgpu::Buffer) -> Vec<u32>) -> Vec<Vec<[u32; 4]>> {
         let (lanes, rings) = (read(&self.lanes), read(&self.rings));
@@ -174,16 +183,29 @@ impl Picker {
     }
 }
 
+/// A state's name as it lies in the shader's table; `None`: there is none, or it is made of two
+/// that were told at once.
+fn named(label: &[u32]) -> Option<(u32, Name)> {
+    let &[state, ref words @ .., sum] = label else { return None };
+    let scatter = |n: u32| n.wrapping_mul(0x9e37_79b1);
+    let all = words.iter().fold(state, |sum, word| scatter(sum ^ word) ^ (sum >> 15));
+    let mut name = Name::default();
+    for (bytes, word) in name.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    (state != 0 && all == sum).then_some((state, name))
+}
+
 fn words(packet: &Picked<'_>) -> [u32; 8] {
-    let (spot, begin) = (&packet.spot, packet.spot.place.begin);
+    let (spot, since) = (&packet.spot, packet.lost.unwrap_or(0));
     [
         // An entry's offset has the packet's base in it.
         spot.data.wrapping_sub(spot.place.base),
         spot.entry,
         spot.place.room,
-        packet.lost.into(),
-        begin as u32,
-        (begin >> 32) as u32,
+        packet.lost.is_some().into(),
+        since as u32,
+        (since >> 32) as u32,
         0,
         0,
     ]

@@ -1,10 +1,10 @@
-//! The state that held longest, of many lanes at once.
+//! Which states held how long, of many lanes at once.
 
 use wgpu::BufferUsages;
 
 use super::kernel::{Params, empty, upload_params};
 use super::{Compute, ComputeError, Pending};
-use crate::timeline::Window;
+use crate::timeline::{APART, Held, Window};
 
 /// A lane's transitions, sorted by time: `len` of them from `first` on, in a ring of `capacity`
 /// that begins at `base`. All count transitions, not bytes.
@@ -20,14 +20,15 @@ pub struct Lane {
     pub len: u32,
 }
 
-/// States that one dispatch has counters for.
-const SLOTS: u32 = 1024;
+/// Words of a column in the shader.
+const HELD: usize = 3 * APART + 2;
+/// Columns of a workgroup where there are few states; workgroups where there are many.
+const THREADS: u32 = 64;
+const GROUPS: u32 = 256;
 
 impl Compute {
-    /// The state that held longest in each column, lane after lane: what
+    /// Which states held how long in each column, lane after lane: what
     /// [`states`](crate::timeline::states) gives. All lanes' transitions are in one buffer.
-    /// States from `states` on are not seen: they are to be small numbers, for every 1024 of
-    /// them take another dispatch.
     ///
     /// # Errors
     /// More bins than the device binds at once, or a lane that lies outside the buffer.
@@ -35,11 +36,9 @@ impl Compute {
         &self,
         transitions: &wgpu::Buffer,
         lanes: &[Lane],
-        states: u32,
         window: &Window,
-    ) -> Result<Pending<Vec<u32>>, ComputeError> {
-        // Beside each bin lies how long its state held.
-        let twice = self.bins(lanes.len() as u32, window, 8)?;
+        until: u64,
+    ) -> Result<Pending<Vec<Held>>, ComputeError> {
         let all = transitions.size() / 16;
         let fits = |l: &Lane| {
             u64::from(l.base) + u64::from(l.capacity) <= all
@@ -56,38 +55,47 @@ impl Compute {
         let words: Vec<u32> =
             lanes.iter().flat_map(|l| [l.base, l.capacity.max(1), l.first, l.len]).collect();
         let list = self.upload("lanes", &words);
-        self.states_in(transitions, (&list, lanes.len() as u32, twice), states, window, None)
+        let lanes = (&list, lanes.len() as u32);
+        self.states_in(transitions, lanes, (window, until), None).map(|p| p.map(|(held, _)| held))
     }
 
-    /// The same of lanes that a shader has made.
+    /// The same of lanes that a shader has made, and another buffer beside it.
     pub(super) fn states_in(
         &self,
         transitions: &wgpu::Buffer,
-        (list, lanes, twice): (&wgpu::Buffer, u32, u64),
-        states: u32,
-        window: &Window,
+        (list, lanes): (&wgpu::Buffer, u32),
+        (window, until): (&Window, u64),
         other: Option<&wgpu::Buffer>,
-    ) -> Result<Pending<Vec<u32>>, ComputeError> {
-        let bins = empty(&self.device, "bins", twice / 2, BufferUsages::STORAGE);
-        let longest = empty(&self.device, "how long", twice, BufferUsages::STORAGE);
+    ) -> Result<Pending<(Vec<Held>, Vec<u32>)>, ComputeError> {
+        let bytes = self.bins(lanes, window, HELD as u64 * 4)?;
+        let bins = empty(&self.device, "bins", bytes, BufferUsages::STORAGE);
         let edges = self.edges(&window.edges());
         let count = lanes * window.columns;
-        let params: Vec<Params> = (0..states.max(1))
-            .step_by(SLOTS as usize)
-            .map(|a| Params { first: 0, count, columns: window.columns, a, b: 0 })
-            .collect();
-        let buffer = upload_params(&self.device, &self.queue, &params);
+        let many = empty(&self.device, "many", u64::from(count) * 4, BufferUsages::STORAGE);
+        let (a, b) = (until as u32, (until >> 32) as u32);
+        let params = Params { count, columns: window.columns, a, b, ..Params::default() };
+        let params = upload_params(&self.device, &self.queue, &[params]);
         let mut encoder = self.encoder("states");
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let used = [list, &edges, &bins, transitions, &longest];
-            let group = self.states.bind(&self.device, &buffer, &used);
-            for place in 0..params.len() {
-                self.states.dispatch(&mut pass, &group, place, count);
-            }
+            let used = [list, &edges, &bins, transitions, &many];
+            let group = self.few.bind(&self.device, &params, &used);
+            self.few.dispatch(&mut pass, &group, 0, count.div_ceil(THREADS));
+            let group = self.states.bind(&self.device, &params, &used);
+            self.states.dispatch(&mut pass, &group, 0, count.min(GROUPS));
         }
-        let mut wanted = vec![(&bins, twice / 2)];
+        let mut wanted = vec![(&bins, bytes)];
         wanted.extend(other.map(|o| (o, o.size())));
-        Ok(self.submit(encoder, &wanted))
+        let words = count as usize * HELD;
+        Ok(self.submit(encoder, &wanted).map(move |mut all| {
+            let other = all.split_off(words.min(all.len()));
+            (all.chunks_exact(HELD).map(held).collect(), other)
+        }))
     }
+}
+
+fn held(words: &[u32]) -> Held {
+    let long = |i: usize| u64::from(words[i + 1]) << 32 | u64::from(words[i]);
+    let one = |k: usize| (words[3 * k], long(3 * k + 1));
+    Held { longest: std::array::from_fn(one), others: long(3 * APART) }
 }

@@ -19,7 +19,7 @@ use super::kernel::empty;
 use super::pick::{LaneStates, Picked, Picker};
 use super::walk::{Walker, totals};
 use super::{Compute, ComputeError, Index, Pending, Run, Spot, Totals, Wanted, class_table};
-use crate::timeline::{Filter, Place, Rows, Window};
+use crate::timeline::{Aggregate, Filter, Place, Rows, Window};
 
 /// A packet in the store.
 #[derive(Clone, Debug)]
@@ -32,8 +32,8 @@ pub struct Arrival<'a> {
     pub offset: u32,
     /// What is known of it: `room` is how many records it has. Its `skip` is not used.
     pub place: Place,
-    /// Whether records of its stream are missing before it.
-    pub lost: bool,
+    /// Since when records of its stream are missing before it, if some are.
+    pub lost: Option<u64>,
 }
 
 /// See the module.
@@ -126,15 +126,15 @@ impl Timeline {
     }
 
     /// Has a field taken out of records that arrive from now on; gives its number, for
-    /// [`Timeline::states`].
+    /// [`Timeline::states`] and [`Timeline::values`].
     pub fn pick(&mut self, picker: Picker) -> usize {
         self.pickers.push(picker);
         self.pickers.len() - 1
     }
 
-    /// The state of each stream that held longest in each column, stream after stream, and the
-    /// value that each state (from 1 on; 0: not known) stands for: of a field that is picked
-    /// with [`Take::States`](super::Take::States). `None`: no such field.
+    /// What each stream was in in each column, until a time, stream after stream, and what states
+    /// are called: of a field that is picked with [`Take::States`](super::Take::States). `None`:
+    /// no such field.
     ///
     /// # Errors
     /// More bins than the device binds at once.
@@ -142,9 +142,25 @@ impl Timeline {
         &self,
         field: usize,
         window: &Window,
+        until: u64,
     ) -> Option<Result<Pending<LaneStates>, ComputeError>> {
         let picker = self.pickers.get(field)?;
-        Some(picker.states(&self.compute, self.index.streams(), window))
+        Some(picker.states(&self.compute, self.index.streams(), window, until))
+    }
+
+    /// What the values of all streams have in common in each column: of a field that is picked
+    /// with [`Take::Values`](super::Take::Values). A column that a stream's older values have
+    /// been overwritten of has `None`. `None` of all: no such field.
+    ///
+    /// # Errors
+    /// More columns than the device binds at once.
+    pub fn values(
+        &self,
+        field: usize,
+        window: &Window,
+    ) -> Option<Result<Pending<Vec<Option<Aggregate>>>, ComputeError>> {
+        let picker = self.pickers.get(field)?;
+        Some(picker.values(&self.compute, self.index.streams(), window))
     }
 
     #[cfg(test)]
@@ -195,7 +211,7 @@ impl Timeline {
                     None => groups.push((packet.data, part.buffer, vec![spot])),
                 }
                 if !self.pickers.is_empty() {
-                    let lost = packet.lost && skip == 0;
+                    let lost = packet.lost.filter(|_| skip == 0);
                     picks.push(Picked { data: packet.data, buffer: part.buffer, lane, spot, lost });
                 }
                 skip += part.len;

@@ -1,32 +1,37 @@
-//! How many records of a store are in each column of a picture.
+//! What is in each column of a picture of a store: counts, who ran, values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rbpipe_core::class::{ClassId, ClassRegistry};
 
-use super::super::compute::{self, ComputeError};
+use super::super::compute::{self, Asking, ComputeError};
 use super::super::config::Kind;
 use super::super::device::Gpu;
 use super::super::store::Store;
-use crate::timeline::Window;
+use crate::picture::Range;
+use crate::timeline::{Aggregate, Window};
 
 /// Event classes that are counted apart.
 const CLASSES: usize = 1024;
 /// Entries of an index, at least and at most: 1 MiB and 512 MiB of video memory.
 const ENTRIES: (u64, u64) = (1 << 16, 1 << 25);
 
-/// Events of each stream, and of each class, in each column.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Events of each stream, and of each class, in each column, and what else there is.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Bins {
     /// By the stream's number.
     pub(super) streams: BTreeMap<u32, Vec<u32>>,
     /// By the class's place in the registry.
     pub(super) classes: Vec<Vec<u32>>,
+    /// Who ran, where that is told.
+    pub(super) states: Option<compute::States>,
+    /// Of each field that is asked for.
+    pub(super) values: Vec<Option<Vec<Option<Range>>>>,
 }
 
 /// Has a store's records indexed from now on, with so many bytes of memory for entries where
-/// there is a device that can count.
+/// there is a device that can count: a quarter for who runs and for these fields' values.
 ///
 /// # Errors
 /// The device cannot.
@@ -35,21 +40,23 @@ pub(super) fn watch(
     device: Option<&Arc<Gpu>>,
     registry: &Arc<ClassRegistry>,
     bytes: u64,
+    values: Vec<(String, String)>,
 ) -> Result<compute::Live, ComputeError> {
-    let entries = (bytes / 16).clamp(ENTRIES.0, ENTRIES.1);
+    let all = (bytes / 16).clamp(ENTRIES.0, ENTRIES.1);
+    let asking = Asking { values, room: all / 4 };
     // One that only copies cannot count.
     let device = device.filter(|gpu| gpu.kind != Kind::Noop);
-    compute::Live::watch(store, device, Arc::clone(registry), entries)
+    compute::Live::watch(store, device, Arc::clone(registry), all - all / 4, asking)
 }
 
-/// Counts what is in a window.
+/// Counts what is in a window, who ran until a time, and so many fields' values.
 ///
 /// # Errors
 /// The device does not.
 pub(super) fn count(
     live: &compute::Live,
-    window: &Window,
-    classes: usize,
+    (window, until): (&Window, u64),
+    (classes, values): (usize, usize),
 ) -> Result<Bins, ComputeError> {
     let classes: Vec<u32> =
         (0..classes.min(CLASSES) as u32).map(|i| ClassId::from_index(i).number()).collect();
@@ -66,5 +73,16 @@ pub(super) fn count(
     Ok(Bins {
         streams: rows.into_iter().map(|(stream, bins)| (stream.id, bins)).collect(),
         classes: by_class.chunks_exact(columns).map(<[u32]>::to_vec).collect(),
+        states: live.states(window, until)?,
+        values: (0..values)
+            .map(|n| Ok(live.values(n, window)?.map(|all| all.into_iter().map(range).collect())))
+            .collect::<Result<_, ComputeError>>()?,
     })
+}
+
+/// As it is drawn; `None`: there is no value, or not all of them are there.
+fn range(all: Option<Aggregate>) -> Option<Range> {
+    let all = all?;
+    let mean = all.mean()?;
+    Some(Range { min: all.min as f64, mean, max: all.max as f64 })
 }

@@ -2,9 +2,10 @@
 //! a display.
 //!
 //! ```text
-//! on arrival    the walker makes entries of a packet's records   (index.rs; in video memory)
+//! on arrival    the walker makes entries of a packet's records;
+//!               who runs next and values are taken out of them   (index.rs; in video memory)
 //! each picture  bins are counted there, and come back            (index.rs)
-//!               lanes, axis and legend are drawn                 (scene.rs, crate::picture)
+//!               lanes, axis and legend are drawn      (scene.rs, states.rs, crate::picture)
 //! ```
 //!
 //! Where there is no device, or no more, the same is counted by the functions of
@@ -12,6 +13,7 @@
 
 mod index;
 mod scene;
+mod states;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +46,8 @@ pub(super) struct Wish {
     pub(super) size: (u32, u32),
     /// How much time it shows.
     pub(super) window: Duration,
+    /// Numeric fields that have a lane: (event, field).
+    pub(super) values: Vec<(String, String)>,
 }
 
 /// What a picture is made of.
@@ -56,6 +60,8 @@ struct Painter {
     columns: u32,
     /// Said once, until it can be written again.
     failed: bool,
+    /// Values that there are none of, and that was said.
+    without: Vec<usize>,
 }
 
 /// A thread that makes pictures, until it is told to end.
@@ -78,16 +84,22 @@ impl Live {
         (pipeline, clock_offset): (&str, u64),
         bytes: u64,
     ) -> Result<Self, BackendError> {
-        let index = index::watch(store, device, classes, bytes)
+        let index = index::watch(store, device, classes, bytes, wish.values.clone())
             .map_err(|e| BackendError::new(format!("{}: no picture: {e}", wish.path.display())))?;
         let title = format!("{pipeline}, channel {}", store.channel);
         let mut painter = Painter {
-            scene: Scene { title, clock_offset, classes: Arc::clone(classes) },
+            scene: Scene {
+                title,
+                clock_offset,
+                classes: Arc::clone(classes),
+                values: wish.values.iter().map(|(e, f)| format!("{e}.{f}")).collect(),
+            },
             columns: wish.size.0,
             wish,
             store: Arc::clone(store),
             index,
             failed: false,
+            without: Vec::new(),
         };
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let end = Arc::clone(&stop);
@@ -98,10 +110,13 @@ impl Live {
                     break;
                 }
                 painter.paint(clock::now());
+                painter.say_what_is_missing(false);
             }
             // All that is kept, to its last record.
             let newest = painter.store.lock().span().map(|(_, newest)| newest + 1);
-            painter.last(newest.unwrap_or_else(clock::now))
+            let last = painter.last(newest.unwrap_or_else(clock::now));
+            painter.say_what_is_missing(true);
+            last
         });
         let thread =
             thread.map_err(|e| BackendError::io("cannot start a thread for the picture", e))?;
@@ -156,6 +171,20 @@ impl Painter {
         self.failed = failed;
     }
 
+    /// Says, once, which values there are none of: what cannot be drawn as soon as that is known,
+    /// what has not come at the end.
+    fn say_what_is_missing(&mut self, is_end: bool) {
+        for n in 0..self.wish.values.len() {
+            if self.without.contains(&n) {
+                continue;
+            }
+            if let Some(why) = self.index.missing(n, is_end) {
+                tracing::warn!("{}: png_value: {why}", self.wish.path.display());
+                self.without.push(n);
+            }
+        }
+    }
+
     /// A picture of the time before `to`.
     fn last(&mut self, to: u64) -> Result<(), BackendError> {
         let painted = self.try_paint(to);
@@ -177,9 +206,13 @@ impl Painter {
         let picture = loop {
             let (from, to, columns) = (sketch.from, sketch.to, self.columns);
             let window = Window { from, to, columns };
-            let bins = index::count(&self.index, &window, self.scene.classes.len())
+            let rows = (self.scene.classes.len(), self.wish.values.len());
+            let bins = index::count(&self.index, (&window, sketch.until), rows)
                 .map_err(|e| e.to_string())?;
-            let picture = self.scene.fill(&sketch, bins, columns, &room);
+            let mut picture = self.scene.fill(&sketch, bins, columns, &room);
+            if let n @ 1.. = self.index.left_out() {
+                picture.facts.push(format!("{n} streams are too many for states and values"));
+            }
             // How wide the lanes are depends on their names, and which there are on the counts:
             // mostly it is as in the last picture.
             self.columns = plan(&picture, self.wish.size).map_err(wrong)?.columns;

@@ -1,5 +1,6 @@
-//! From bins to a picture: a lane for each stream, and one for each event class that there is
-//! much of. Knows no device.
+//! From bins to a picture: a lane for each field whose values are asked for, for each CPU that
+//! tells who ran, for each other stream, and for each event class that there is much of. Knows no
+//! device.
 
 use std::sync::Arc;
 
@@ -8,13 +9,17 @@ use rbpipe_core::packet::StreamClass;
 
 use super::super::store::Table;
 use super::index::Bins;
-use crate::picture::{Content, Gap, Group, Ink, Key, Lane, Picture, number, span};
+use super::states::Ran;
+use crate::picture::{Content, Gap, Group, Ink, Key, Lane, Picture, Range, number, span};
+use crate::timeline::Window;
 
 /// More lanes of a kind are not tried.
 const MOST: usize = 256;
 /// Places of the groups.
-const STREAMS: usize = 0;
-const EVENTS: usize = 1;
+const VALUES: usize = 0;
+const CPUS: usize = 1;
+const STREAMS: usize = 2;
+const EVENTS: usize = 3;
 
 /// What stays the same from picture to picture.
 pub(super) struct Scene {
@@ -22,6 +27,8 @@ pub(super) struct Scene {
     /// From the channel's clock to the epoch, ns.
     pub(super) clock_offset: u64,
     pub(super) classes: Arc<ClassRegistry>,
+    /// What fields are called whose values are asked for.
+    pub(super) values: Vec<String>,
 }
 
 /// What is known of a picture before anything is counted.
@@ -30,6 +37,8 @@ pub(super) struct Sketch {
     /// On the channel's clock.
     pub(super) from: u64,
     pub(super) to: u64,
+    /// From here on nothing has come yet.
+    pub(super) until: u64,
     /// Streams that have packets in it, by number, and what they are called.
     streams: Vec<(u32, String)>,
     gaps: Vec<Missing>,
@@ -76,7 +85,9 @@ impl Scene {
             }
         }
         streams.sort();
-        let groups = ["Streams", "Events"].map(|n| Group { name: n.into(), ..Group::default() });
+        let groups = ["Values", "CPUs", "Streams", "Events"];
+        let groups = groups.map(|n| Group { name: n.into(), ..Group::default() });
+        let until = table.span().map_or(from, |(_, newest)| newest.saturating_add(1));
         let picture = Picture {
             title: self.title.clone(),
             from: from.saturating_add(self.clock_offset),
@@ -84,7 +95,7 @@ impl Scene {
             groups: groups.into(),
             ..Picture::default()
         };
-        Sketch { picture, from, to, streams, gaps }
+        Sketch { picture, from, to, until, streams, gaps }
     }
 
     /// Puts what was counted into lanes: as many as have room.
@@ -107,7 +118,26 @@ impl Scene {
             .filter(|(sum, ..)| *sum > 0)
             .collect();
         events.sort_by(|a, b| (b.0, a.2).cmp(&(a.0, b.2)));
-        let (all_streams, all_events) = (streams.len(), events.len());
+        let ran = bins
+            .states
+            .take()
+            .map_or_else(Ran::default, |states| Ran::of(&states, &Window { from, to, columns }));
+        let mut cpus: Vec<(u32, String)> = Vec::new();
+        streams.retain(|one| {
+            let tells = ran.lanes.contains_key(&one.0);
+            if tells {
+                cpus.push(one.clone());
+            }
+            !tells
+        });
+        let values: Vec<(&String, Vec<Option<Range>>)> = self
+            .values
+            .iter()
+            .zip(std::mem::take(&mut bins.values))
+            .filter_map(|(name, values)| Some((name, values?)))
+            .collect();
+        let (all_cpus, all_streams, all_events) = (cpus.len(), streams.len(), events.len());
+        cpus.truncate(MOST);
         streams.truncate(MOST);
         events.truncate(MOST);
         picture.facts = vec![format!("{} events", number(all))];
@@ -122,21 +152,47 @@ impl Scene {
         if !gaps.is_empty() {
             picture.legend.push(Key { ink: Ink::Lost, name: "lost".into() });
         }
-        picture.legend.push(Key { ink: Ink::Count, name: "events".into() });
+        let mut key = |ink, name: &str| picture.legend.push(Key { ink, name: name.into() });
+        if !cpus.is_empty() {
+            key(Ink::Idle, "idle");
+            key(Ink::Others, "others");
+        }
+        key(Ink::Count, "events");
+        picture.legend.extend(ran.keys);
+        for name in self.values.iter().filter(|name| !values.iter().any(|v| v.0 == *name)) {
+            picture.facts.push(format!("no values of {name}"));
+        }
         picture
             .facts
             .push(format!("a column is {}", span((to - from) / u64::from(columns.max(1)))));
+        let mut value_height = 360;
+        let mut cpu_height = if cpus.len() > 8 { 150 } else { 230 };
         loop {
+            picture.groups[CPUS].note = more(cpus.len(), all_cpus, "first");
             picture.groups[STREAMS].note = more(streams.len(), all_streams, "first");
             picture.groups[EVENTS].note = more(events.len(), all_events, "most frequent");
-            let empty = || vec![0; columns as usize];
+            let of_value = |(name, values): &(&String, Vec<Option<Range>>)| Lane {
+                name: (*name).clone(),
+                detail: String::new(),
+                group: VALUES,
+                height: value_height,
+                content: Content::Values(values.clone(), Ink::Value),
+            };
+            let of_cpu = |(id, name): &(u32, String)| {
+                let (cells, busy) = ran.lanes.get(id).cloned().unwrap_or_default();
+                let content = Content::States(cells, Arc::clone(&ran.states));
+                let detail = percent(busy, to - from);
+                Lane { name: name.clone(), detail, group: CPUS, height: cpu_height, content }
+            };
+            let of_stream = |(id, name): &(u32, String)| {
+                let empty = || vec![0; columns as usize];
+                let bins = bins.streams.get(id).cloned().unwrap_or_else(empty);
+                lane(STREAMS, name.clone(), sum(&bins), bins)
+            };
+            let lanes = values.iter().map(of_value).chain(cpus.iter().map(of_cpu));
+            let lanes = lanes.chain(streams.iter().map(of_stream));
             picture.lanes =
-                streams
-                    .iter()
-                    .map(|(id, name)| {
-                        let bins = bins.streams.get(id).cloned().unwrap_or_else(empty);
-                        lane(STREAMS, name.clone(), sum(&bins), bins)
-                    })
+                lanes
                     .chain(events.iter().map(|(sum, bins, name)| {
                         lane(EVENTS, (*name).to_owned(), *sum, bins.clone())
                     }))
@@ -144,15 +200,28 @@ impl Scene {
             if room(&picture) >= picture.lanes.len() {
                 break;
             }
-            if events.len() >= streams.len() && events.len() > 1 {
+            if events.len() >= streams.len() && events.len() > 3 {
+                events.pop();
+            } else if streams.len() > 3 {
+                streams.pop();
+            } else if !values.is_empty() && value_height > 140 {
+                value_height -= 20;
+            } else if cpus.len() > 2 && cpu_height > 10 {
+                cpu_height -= 10;
+            } else if events.len() > 1 {
                 events.pop();
             } else if streams.len() > 1 {
                 streams.pop();
+            } else if cpus.len() > 1 {
+                cpus.pop();
             } else {
                 break;
             }
         }
-        let place = |id: u32| streams.iter().position(|(stream, _)| *stream == id);
+        let place = |id: u32| {
+            let mut lanes = cpus.iter().chain(&streams);
+            Some(values.len() + lanes.position(|(stream, _)| *stream == id)?)
+        };
         let at = |time: u64| time.clamp(from, to).saturating_add(self.clock_offset);
         picture.lost = gaps
             .iter()
@@ -179,5 +248,13 @@ fn more(shown: usize, all: usize, which: &str) -> String {
     match all.saturating_sub(shown) {
         0 => String::new(),
         n => format!("the {shown} {which}, and {} more", number(n as u64)),
+    }
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    match u128::from(part) * 1000 / u128::from(whole.max(1)) {
+        0 if part > 0 => "<0.1 %".into(),
+        n if n < 100 => format!("{}.{} %", n / 10, n % 10),
+        n => format!("{} %", (n + 5) / 10),
     }
 }

@@ -4,7 +4,8 @@
 use super::super::config::Keep;
 use super::super::store::{PacketEntry, Place};
 use super::*;
-use crate::picture::Content;
+use crate::picture::{Cell, Content, Ink, Range, Share};
+use crate::timeline::Held;
 use rbpipe_core::backend::{Identity, StreamInfo};
 use rbpipe_core::class::{EventClass, Field, FieldType};
 use rbpipe_core::frontend::PacketFacts;
@@ -52,11 +53,12 @@ fn a_scene_has_the_most_frequent_and_says_the_rest() {
     // Seven records and two packets are missing.
     packet(4, 5000, 6000, 7);
     let title = "t".to_owned();
-    let scene = Scene { title, clock_offset: 1_000_000, classes: registry() };
+    let scene = Scene { title, clock_offset: 1_000_000, classes: registry(), values: vec![] };
     let sketch = scene.sketch(&store.lock(), (500, 6500));
     let bins = index::Bins {
         streams: [(3, vec![1, 2, 3])].into(),
         classes: vec![vec![0, 0, 0], vec![1, 0, 0], vec![0, 2, 3]],
+        ..index::Bins::default()
     };
     let all = scene.fill(&sketch, bins.clone(), 3, &|_| 99);
     let names: Vec<&str> = all.lanes.iter().map(|l| l.name.as_str()).collect();
@@ -69,5 +71,66 @@ fn a_scene_has_the_most_frequent_and_says_the_rest() {
     assert_eq!(all.facts[..3], ["6 events", "7 events lost", "2 packets lost"]);
     let some = scene.fill(&sketch, bins, 3, &|_| 2);
     assert_eq!(some.lanes.len(), 2);
-    assert_eq!(some.groups[1].note, "the 1 most frequent, and 1 more");
+    assert_eq!(some.groups[3].note, "the 1 most frequent, and 1 more");
+}
+
+/// A CPU that tells who ran has a lane of that in place of its counts: the longest at the bottom,
+/// nobody at the top, and what is missing in it.
+#[test]
+fn a_scene_has_who_ran_and_values() {
+    let store = Store::new("c", Keep::Bytes(1 << 20));
+    let (cpu, other) = (stream(3, StreamClass::Cpu), stream(4, StreamClass::Plain));
+    let packet = |stream, sequence, begin, end, lost| {
+        let facts = PacketFacts { sequence, content: 100, begin, end, lost, records: 5, origin: 0 };
+        entry(&store, stream, facts, Place::Heap(Arc::from(&[][..])));
+    };
+    packet(&cpu, 1, 1000, 2000, 0);
+    packet(&other, 1, 1000, 2000, 0);
+    packet(&cpu, 2, 5000, 6000, 7);
+    let (title, values) = ("t".to_owned(), vec!["a.b".to_owned(), "c.d".to_owned()]);
+    let scene = Scene { title, clock_offset: 0, classes: registry(), values };
+    let sketch = scene.sketch(&store.lock(), (500, 6500));
+    assert_eq!(sketch.until, 6001);
+    let held = |longest, others| Held { longest, others };
+    let none = (0, 0);
+    let columns = vec![
+        held([(1, 1000), (8, 500), none], 0),
+        held([(9, 2000), none, none], 0),
+        held([(9, 800), (8, 600), (1, 200)], 400),
+    ];
+    let mut name = [0; 16];
+    name[..6].copy_from_slice(b"se\nven");
+    let states = compute::States {
+        rows: vec![(Arc::clone(&cpu), columns), (other, vec![Held::default(); 3])],
+        names: [(8, name)].into(),
+    };
+    let range = Range { min: 1.0, mean: 2.0, max: 3.0 };
+    let bins = index::Bins {
+        streams: [(3, vec![1, 2, 3]), (4, vec![5, 0, 0])].into(),
+        classes: vec![],
+        states: Some(states),
+        values: vec![None, Some(vec![None, Some(range), None])],
+    };
+    let picture = scene.fill(&sketch, bins, 3, &|_| 99);
+    let names: Vec<&str> = picture.lanes.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["c.d", "CPU 3", "stream 4"]);
+    assert!(picture.facts.iter().any(|f| f == "no values of a.b"), "{:?}", picture.facts);
+    assert_eq!(picture.lost[0].lane, 1);
+    assert_eq!(picture.lanes[1].detail, "72 %", "4300 of 6000");
+    let Content::States(cells, known) = &picture.lanes[1].content else { panic!("no states") };
+    let shares = |cell: &Cell| -> Vec<(&str, u32)> {
+        let name = |s: &Share| match known[usize::from(s.state)].ink {
+            Ink::Idle => "nobody",
+            Ink::Others => "others",
+            _ => known[usize::from(s.state)].name.as_str(),
+        };
+        let percent = |s: &Share| (u32::from(s.part) * 100).div_ceil(Cell::WHOLE.into());
+        cell.shares.iter().filter(|s| s.part > 0).map(|s| (name(s), percent(s))).collect()
+    };
+    assert_eq!(shares(&cells[0]), [("se?ven", 25), ("nobody", 50)]);
+    assert_eq!(cells[1].pure(), cells[2].shares.first().map(|s| s.state));
+    let last = [("pid 8", 40), ("se?ven", 30), ("others", 20), ("nobody", 10)];
+    assert_eq!(shares(&cells[2]), last);
+    let keys: Vec<&str> = picture.legend.iter().map(|k| k.name.as_str()).collect();
+    assert_eq!(keys, ["lost", "idle", "others", "events", "pid 8", "se?ven"]);
 }

@@ -1,12 +1,12 @@
-// The least, greatest and mean value of a field in each column. A workgroup has one column
+// The least, greatest and mean value of a field in each column. An invocation has one column
 // of one sorted run of values; what earlier dispatches found of other runs is taken on.
 
 struct Run {
+    // A ring of `capacity` values begins at `base`; the run's are `len` from `first` on.
+    base: u32,
+    capacity: u32,
     first: u32,
     len: u32,
-    // The column of all in `found` that the run's first one is.
-    column: u32,
-    pad: u32,
 }
 
 // Signed numbers of 64 bits, and a sum of 96.
@@ -17,14 +17,14 @@ struct Found {
     count: u32,
 }
 
+// `a` is the run's first column of all in `bins`. `b`, not 0: of a run that fills its ring there
+// may have been more; columns that begin before it are not known.
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> runs: array<Run>;
 @group(0) @binding(2) var<storage, read> edges: array<vec2<u32>>;
-// Eight words for each column: least, greatest, sum, how many.
+// Eight words for each column: least, greatest, sum, how many (NONE: not known).
 @group(0) @binding(3) var<storage, read_write> bins: array<u32>;
 @group(0) @binding(4) var<storage, read> values: array<vec4<u32>>;
-
-var<workgroup> found: array<Found, 64>;
 
 fn less(a: vec2<u32>, b: vec2<u32>) -> bool {
     let x = bitcast<i32>(a.y);
@@ -47,12 +47,16 @@ fn both(a: Found, b: Found) -> Found {
     return out;
 }
 
+fn value_at(run: Run, i: u32) -> vec4<u32> {
+    return values[run.base + (run.first + i) % run.capacity];
+}
+
 fn before(run: Run, edge: vec2<u32>) -> u32 {
     var before = 0u;
     var left = run.len;
     while left > 0u {
         let half = left / 2u;
-        if earlier(values[run.first + before + half].xy, edge) {
+        if earlier(value_at(run, before + half).xy, edge) {
             before += half + 1u;
             left -= half + 1u;
         } else {
@@ -68,7 +72,7 @@ fn aggregate(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) mine: u32,
 ) {
-    let number = task_of(group, groups);
+    let number = task_of(group, groups) * 64u + mine;
     if number >= params.count {
         return;
     }
@@ -78,34 +82,30 @@ fn aggregate(
     var all: Found;
     all.min = vec2<u32>(NONE, 0x7fffffffu);
     all.max = vec2<u32>(0u, 0x80000000u);
-    for (var i = begin + mine; i < end; i += 64u) {
-        let value = values[run.first + i].zw;
+    for (var i = begin; i < end; i++) {
+        let value = value_at(run, i).zw;
         let sign = select(0u, NONE, value.y >= 0x80000000u);
         all = both(all, Found(value, value, vec3<u32>(value, sign), 1u));
     }
-    found[mine] = all;
-    for (var half = 32u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if mine < half {
-            found[mine] = both(found[mine], found[mine + half]);
-        }
+    let bin = (params.a + number) * 8u;
+    let full = params.b != 0u && run.len == run.capacity;
+    if bins[bin + 7u] == NONE || (full && earlier(edges[number], value_at(run, 0u).xy)) {
+        bins[bin + 7u] = NONE;
+        return;
     }
-    if mine == 0u {
-        let bin = (run.column + number) * 8u;
-        let old = Found(
-            vec2<u32>(bins[bin], bins[bin + 1u]),
-            vec2<u32>(bins[bin + 2u], bins[bin + 3u]),
-            vec3<u32>(bins[bin + 4u], bins[bin + 5u], bins[bin + 6u]),
-            bins[bin + 7u],
-        );
-        let sum = both(old, found[0]);
-        bins[bin] = sum.min.x;
-        bins[bin + 1u] = sum.min.y;
-        bins[bin + 2u] = sum.max.x;
-        bins[bin + 3u] = sum.max.y;
-        bins[bin + 4u] = sum.sum.x;
-        bins[bin + 5u] = sum.sum.y;
-        bins[bin + 6u] = sum.sum.z;
-        bins[bin + 7u] = sum.count;
-    }
+    let old = Found(
+        vec2<u32>(bins[bin], bins[bin + 1u]),
+        vec2<u32>(bins[bin + 2u], bins[bin + 3u]),
+        vec3<u32>(bins[bin + 4u], bins[bin + 5u], bins[bin + 6u]),
+        bins[bin + 7u],
+    );
+    let sum = both(old, all);
+    bins[bin] = sum.min.x;
+    bins[bin + 1u] = sum.min.y;
+    bins[bin + 2u] = sum.max.x;
+    bins[bin + 3u] = sum.max.y;
+    bins[bin + 4u] = sum.sum.x;
+    bins[bin + 5u] = sum.sum.y;
+    bins[bin + 6u] = sum.sum.z;
+    bins[bin + 7u] = sum.count;
 }

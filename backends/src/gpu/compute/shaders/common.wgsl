@@ -1,6 +1,6 @@
 // What all shaders share. There are no integers of 64 bits: a time is (low, high).
 
-// Of a dispatch; each of the shaders says what it makes of `a` and `b`.
+// Of a dispatch; each of the shaders says what it makes of the letters.
 struct Params {
     // Its tasks are those from `first` on, so many: one for each workgroup.
     first: u32,
@@ -8,6 +8,8 @@ struct Params {
     columns: u32,
     a: u32,
     b: u32,
+    c: u32,
+    d: u32,
 }
 
 const NONE = 0xffffffffu;
@@ -29,4 +31,9 @@ fn minus(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
 // in the second.
 fn task_of(group: vec3<u32>, groups: vec3<u32>) -> u32 {
     return group.y * groups.x + group.x;
+}
+
+// Numbers that are near each other, far apart. Its high bits are the better ones.
+fn scatter(value: u32) -> u32 {
+    return value * 0x9e3779b1u;
 }

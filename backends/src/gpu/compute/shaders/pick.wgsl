@@ -24,16 +24,17 @@ struct Place {
     // Its entries.
     entry: u32,
     count: u32,
-    // Not 0: something is missing before the packet, which begins at this time.
+    // Not 0: something is missing before the packet, from this time on.
     lost: u32,
-    begin_low: u32,
-    begin_high: u32,
+    since_low: u32,
+    since_high: u32,
     pad0: u32,
     pad1: u32,
 }
 
 // `columns` is the class; `a` where the field begins in the payload; `b` its bytes, and what is
-// wanted of it.
+// wanted of it; `c` where a text begins that says what the state is called, `d` how many bytes
+// of it, at most 16.
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> turns: array<Turn>;
 @group(0) @binding(2) var<storage, read> places: array<Place>;
@@ -41,12 +42,14 @@ struct Place {
 @group(0) @binding(4) var<storage, read> entries: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> lanes: array<Lane>;
 @group(0) @binding(6) var<storage, read_write> rings: array<vec4<u32>>;
-// The value that each state stands for, and one more; 0: none yet.
-@group(0) @binding(7) var<storage, read_write> names: array<atomic<u32>, NAMES>;
+// What states are called: the state, 0: none, its text, and a sum of both. Whoever writes one may
+// meet another who does: then the sum is wrong.
+@group(0) @binding(7) var<storage, read_write> labels: array<array<atomic<u32>, LABEL>, LABELS>;
 
-const NAMES = 1022u;
-// The state of values that there is no name left for.
-const OTHER = 1023u;
+const LABELS = 2048u;
+const LABEL = 6u;
+// How many places are tried for a state.
+const TRIES = 8u;
 const STATES = 0x100u;
 const SIGNED = 0x200u;
 
@@ -59,25 +62,40 @@ fn word_at(at: u32) -> u32 {
     return first | (data[at / 4u + 1u] << (32u - shift));
 }
 
-// The state that stands for a value: from 1 on, in the order of a table that is looked
-// through from where the value's hash is.
-fn state_of(value: u32) -> u32 {
-    let key = value + 1u;
-    if key == 0u {
-        return OTHER;
-    }
-    var at = (value * 0x9e3779b1u >> 16u) % NAMES;
-    for (var tries = 0u; tries < NAMES; tries++) {
-        let seen = atomicCompareExchangeWeak(&names[at], 0u, key);
-        if seen.exchanged || seen.old_value == key {
-            return at + 1u;
+// The place of what a state is called: that which is its own, a free one, another's.
+fn place_of(state: u32) -> u32 {
+    let first = scatter(state) >> 16u;
+    for (var i = 0u; i < TRIES;) {
+        let place = (first + i) % LABELS;
+        let seen = atomicCompareExchangeWeak(&labels[place][0], 0u, state);
+        if seen.exchanged || seen.old_value == state {
+            return place;
         }
         // Weak: it may fail where it should not; then the same place once more.
         if seen.old_value != 0u {
-            at = (at + 1u) % NAMES;
+            i += 1u;
         }
     }
-    return OTHER;
+    return (first + state % TRIES) % LABELS;
+}
+
+fn name(state: u32, text: u32) {
+    let place = place_of(state);
+    atomicStore(&labels[place][0], state);
+    var sum = state;
+    for (var i = 0u; i < 4u; i++) {
+        let left = params.d - min(params.d, 4u * i);
+        var word = 0u;
+        if left > 0u {
+            word = word_at(text + 4u * i);
+        }
+        if left < 4u {
+            word &= (1u << (8u * left)) - 1u;
+        }
+        atomicStore(&labels[place][1u + i], word);
+        sum = scatter(sum ^ word) ^ (sum >> 15u);
+    }
+    atomicStore(&labels[place][5], sum);
 }
 
 fn add(lane: u32, what: vec4<u32>) {
@@ -91,6 +109,15 @@ fn add(lane: u32, what: vec4<u32>) {
     } else {
         lanes[lane].first = (ring.first + 1u) % ring.capacity;
     }
+}
+
+// From this time on the state is not known. If it is not already, that needs no place.
+fn forget(lane: u32, time: vec2<u32>) {
+    let ring = lanes[lane];
+    if ring.len > 0u && rings[ring.base + (ring.first + ring.len - 1u) % ring.capacity].z == 0u {
+        return;
+    }
+    add(lane, vec4<u32>(time, 0u, 0u));
 }
 
 @compute @workgroup_size(1)
@@ -107,15 +134,23 @@ fn pick(
     for (var p = 0u; p < turn.count; p++) {
         let place = places[turn.first + p];
         if place.lost != 0u && (params.b & STATES) != 0u {
-            add(turn.lane, vec4<u32>(place.begin_low, place.begin_high, 0u, 0u));
+            forget(turn.lane, vec2<u32>(place.since_low, place.since_high));
         }
         for (var i = 0u; i < place.count; i++) {
             let entry = entries[place.entry + i];
+            if entry.z == NONE {
+                // There are no more records in the packet, and should be.
+                if (params.b & STATES) != 0u {
+                    forget(turn.lane, entry.xy);
+                }
+                break;
+            }
             if entry.z != params.columns {
                 continue;
             }
             let header = place.data + entry.w;
-            let at = header + select(4u, 13u, (word_at(header) & 31u) == 31u) + params.a;
+            let payload = header + select(4u, 13u, (word_at(header) & 31u) == 31u);
+            let at = payload + params.a;
             var value = vec2<u32>(word_at(at), 0u);
             if bytes == 8u {
                 value.y = word_at(at + 4u);
@@ -129,7 +164,11 @@ fn pick(
                 }
             }
             if (params.b & STATES) != 0u {
-                add(turn.lane, vec4<u32>(entry.xy, state_of(value.x), 0u));
+                let state = value.x + 1u;
+                add(turn.lane, vec4<u32>(entry.xy, state, 0u));
+                if params.d != 0u && state != 0u {
+                    name(state, payload + params.c);
+                }
             } else {
                 add(turn.lane, vec4<u32>(entry.xy, value));
             }

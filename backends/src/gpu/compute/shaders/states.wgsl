@@ -1,8 +1,12 @@
-// Which state of a lane held longest in each column. A workgroup has one column of one lane
-// and a counter for each of up to 1024 states; more states take more dispatches, which the
-// best so far is handed on through.
+// Which states a lane was in in each column, and how long, where `few` has no room for so many.
+// A workgroup has one column of one lane after the other, and a table of the states that it meets
+// there, found by their hash.
 
 const SLOTS = 1024u;
+const THREADS = 64u;
+// States that are told apart, and the words of a column: state and time of each, time of others.
+const APART = 3u;
+const WORDS = 11u;
 
 struct Lane {
     // A ring of `capacity` transitions begins at `base`; the lane's are `len` from `first` on.
@@ -12,40 +16,79 @@ struct Lane {
     len: u32,
 }
 
+// From the time (`a`, `b`) on nothing is known.
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> lanes: array<Lane>;
 @group(0) @binding(2) var<storage, read> edges: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read_write> bins: array<u32>;
 @group(0) @binding(4) var<storage, read> transitions: array<vec4<u32>>;
-// How long the state in the bin held. `params.a` is the first state of this dispatch.
-@group(0) @binding(5) var<storage, read_write> longest: array<vec2<u32>>;
+// 0: this column of this lane is done.
+@group(0) @binding(5) var<storage, read> many: array<u32>;
 
+// A state, 0: none, and how long it held.
+var<workgroup> keys: array<atomic<u32>, SLOTS>;
 var<workgroup> low: array<atomic<u32>, SLOTS>;
 var<workgroup> high: array<atomic<u32>, SLOTS>;
-var<workgroup> best: array<vec3<u32>, 64>;
+// Not 0: a state had no slot.
+var<workgroup> full: atomic<u32>;
+var<workgroup> again: u32;
+// Time, state, slot.
+var<workgroup> best: array<vec4<u32>, THREADS>;
+// How long all known states held.
+var<workgroup> all_low: atomic<u32>;
+var<workgroup> all_high: atomic<u32>;
 
 fn at(lane: Lane, i: u32) -> vec4<u32> {
     return transitions[lane.base + (lane.first + i) % lane.capacity];
 }
 
 // Whether (time, state) `a` is to be taken before `b`: longer, or as long and smaller.
-fn better(a: vec3<u32>, b: vec3<u32>) -> bool {
+fn better(a: vec4<u32>, b: vec4<u32>) -> bool {
     return earlier(b.xy, a.xy) || (all(a.xy == b.xy) && a.z < b.z);
 }
 
-@compute @workgroup_size(64)
+fn sooner(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+    return select(b, a, earlier(a, b));
+}
+
+// Adds a time to a state's, if there is a slot for it.
+fn hold(state: u32, held: vec2<u32>, room: u32) {
+    var slot = (scatter(state) >> 16u) & (room - 1u);
+    for (var tries = 0u; tries < room;) {
+        let seen = atomicCompareExchangeWeak(&keys[slot], 0u, state);
+        if seen.exchanged || seen.old_value == state {
+            let old = atomicAdd(&low[slot], held.x);
+            let carry = select(0u, 1u, old + held.x < old);
+            atomicAdd(&high[slot], held.y + carry);
+            return;
+        }
+        // Weak: it may fail where it should not; then the same slot once more.
+        if seen.old_value != 0u {
+            slot = (slot + 1u) & (room - 1u);
+            tries += 1u;
+        }
+    }
+    atomicStore(&full, 1u);
+}
+
+@compute @workgroup_size(THREADS)
 fn states(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) mine: u32,
 ) {
-    let number = task_of(group, groups);
-    if number >= params.count {
-        return;
+    for (var number = group.x; number < params.count; number += groups.x) {
+        if many[number] != 0u {
+            column_of(number, mine);
+        }
     }
-    let bin = params.first * params.columns + number;
-    let lane = lanes[bin / params.columns];
-    let column = bin % params.columns;
+}
+
+fn column_of(number: u32, mine: u32) {
+    let bin = number * WORDS;
+    let lane = lanes[number / params.columns];
+    let column = number % params.columns;
+    let until = vec2<u32>(params.a, params.b);
     let begin = edges[column];
     let end = edges[column + 1u];
 
@@ -72,65 +115,105 @@ fn states(
             left = half;
         }
     }
-    if all(begin == end) {
-        if mine == 0u && params.a == 0u {
-            var state = 0u;
-            if next > 0u {
-                state = at(lane, next - 1u).z;
-            }
-            bins[bin] = state;
-            // Nothing is better.
-            longest[bin] = vec2<u32>(NONE, NONE);
-        }
-        return;
-    }
-
-    for (var i = mine; i < SLOTS; i += 64u) {
-        atomicStore(&low[i], 0u);
-        atomicStore(&high[i], 0u);
-    }
-    workgroupBarrier();
     // From the one that holds at the beginning on; before the first one nothing is known.
-    for (var i = max(next, 1u) - 1u + mine; i < stop; i += 64u) {
-        let transition = at(lane, i);
-        let slot = transition.z - params.a;
-        if slot >= SLOTS || transition.z == 0u {
-            continue;
+    let first = max(next, 1u) - 1u;
+    // Twice as many slots as states can come, if there are so many.
+    let wanted = min(2u * min(stop - first, SLOTS), SLOTS);
+    let room = max(THREADS, 1u << (32u - countLeadingZeros(wanted - 1u)));
+    // Where there are more states than slots: those of a part of the hashes, then of the next.
+    var parts = 1u;
+    loop {
+        if mine == 0u {
+            atomicStore(&full, 0u);
+            atomicStore(&all_low, 0u);
+            atomicStore(&all_high, 0u);
         }
-        var since = transition.xy;
-        if earlier(since, begin) {
-            since = begin;
+        var top: array<vec4<u32>, APART>;
+        for (var k = 0u; k < APART; k++) {
+            top[k] = vec4<u32>(0u, 0u, 0u, 0u);
         }
-        var until = end;
-        if i + 1u < stop {
-            until = at(lane, i + 1u).xy;
-        }
-        let held = minus(until, since);
-        let old = atomicAdd(&low[slot], held.x);
-        let carry = select(0u, 1u, old + held.x < old);
-        atomicAdd(&high[slot], held.y + carry);
-    }
-    workgroupBarrier();
-    var mine_best = vec3<u32>(0u, 0u, 0u);
-    for (var i = mine; i < SLOTS; i += 64u) {
-        let held = vec3<u32>(atomicLoad(&low[i]), atomicLoad(&high[i]), params.a + i);
-        if (held.x | held.y) != 0u && better(held, mine_best) {
-            mine_best = held;
-        }
-    }
-    best[mine] = mine_best;
-    workgroupBarrier();
-    if mine == 0u {
-        var all_best = vec3<u32>(0u, 0u, 0u);
-        if params.a != 0u {
-            all_best = vec3<u32>(longest[bin], bins[bin]);
-        }
-        for (var i = 0u; i < 64u; i++) {
-            if better(best[i], all_best) && (best[i].x | best[i].y) != 0u {
-                all_best = best[i];
+        for (var part = 0u; part < parts; part++) {
+            for (var i = mine; i < room; i += THREADS) {
+                atomicStore(&keys[i], 0u);
+                atomicStore(&low[i], 0u);
+                atomicStore(&high[i], 0u);
+            }
+            workgroupBarrier();
+            for (var i = first + mine; i < stop; i += THREADS) {
+                let transition = at(lane, i);
+                if transition.z == 0u || ((scatter(transition.z) >> 4u) & (parts - 1u)) != part {
+                    continue;
+                }
+                var since = transition.xy;
+                if earlier(since, begin) {
+                    since = begin;
+                }
+                var then = end;
+                if i + 1u < stop {
+                    then = at(lane, i + 1u).xy;
+                }
+                then = sooner(then, until);
+                if !earlier(since, then) {
+                    continue;
+                }
+                let held = minus(then, since);
+                hold(transition.z, held, room);
+                let old = atomicAdd(&all_low, held.x);
+                let carry = select(0u, 1u, old + held.x < old);
+                atomicAdd(&all_high, held.y + carry);
+            }
+            workgroupBarrier();
+            for (var k = 0u; k < APART; k++) {
+                var mine_best = vec4<u32>(0u, 0u, 0u, 0u);
+                for (var i = mine; i < room; i += THREADS) {
+                    let key = atomicLoad(&keys[i]);
+                    let held = vec4<u32>(atomicLoad(&low[i]), atomicLoad(&high[i]), key, i);
+                    if key != 0u && better(held, mine_best) {
+                        mine_best = held;
+                    }
+                }
+                best[mine] = mine_best;
+                workgroupBarrier();
+                for (var half = THREADS / 2u; half > 0u; half /= 2u) {
+                    if mine < half && better(best[mine + half], best[mine]) {
+                        best[mine] = best[mine + half];
+                    }
+                    workgroupBarrier();
+                }
+                if mine == 0u {
+                    var one = best[0];
+                    // Not once more.
+                    atomicStore(&low[one.w], 0u);
+                    atomicStore(&high[one.w], 0u);
+                    for (var j = 0u; j < APART; j++) {
+                        if better(one, top[j]) {
+                            let other = top[j];
+                            top[j] = one;
+                            one = other;
+                        }
+                    }
+                }
+                workgroupBarrier();
             }
         }
-        bins[bin] = all_best.z;
-        longest[bin] = all_best.xy;
+        if mine == 0u {
+            again = atomicLoad(&full);
+            if again == 0u {
+                var others = vec2<u32>(atomicLoad(&all_low), atomicLoad(&all_high));
+                for (var k = 0u; k < APART; k++) {
+                    bins[bin + 3u * k] = top[k].z;
+                    bins[bin + 3u * k + 1u] = top[k].x;
+                    bins[bin + 3u * k + 2u] = top[k].y;
+                    others = minus(others, top[k].xy);
+                }
+                bins[bin + 3u * APART] = others.x;
+                bins[bin + 3u * APART + 1u] = others.y;
+            }
+        }
+        let more = workgroupUniformLoad(&again);
+        if more == 0u || parts >= 4096u {
+            break;
+        }
+        parts *= 4u;
     }
 }

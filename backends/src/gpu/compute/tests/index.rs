@@ -43,7 +43,7 @@ fn a_timeline_has_the_newest_of_each_stream() {
                 data: &buffers[*buffer],
                 offset: *offset,
                 place: *place,
-                lost: false,
+                lost: None,
             })
             .collect();
         let mut encoder = compute.encoder("arrive");
@@ -104,7 +104,7 @@ fn records_that_are_missing_are_not_counted_from_the_next_frame_on() {
     let words: Vec<u32> =
         bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
     let data = buffer(compute, &words);
-    let arrival = Arrival { stream: 0, data: &data, offset: 0, place: short, lost: false };
+    let arrival = Arrival { stream: 0, data: &data, offset: 0, place: short, lost: None };
     let mut encoder = compute.encoder("arrive");
     timeline.arrive(&mut encoder, &[arrival]).unwrap();
     let commands = [encoder.finish()];

@@ -1,7 +1,7 @@
 //! States and values.
 
 use super::*;
-use crate::timeline::tests::{Random, times, windows};
+use crate::timeline::tests::{LAST, Random, times, windows};
 use crate::timeline::{Aggregate, Transition, Value, Window, aggregate, states};
 
 #[test]
@@ -13,15 +13,17 @@ fn states_are_their_twins() {
         let wide = Window { from: 5, to: 5 + (1 << 36), columns: 2 };
         for window in windows(&mut random).into_iter().chain([wide]) {
             let (mut words, mut lanes, mut plain) = (Vec::new(), Vec::new(), Vec::new());
-            // Few states (ties), more than one dispatch's, and all in one.
-            let most = [3, 1024, 2500][round % 3];
+            // Few states (ties), and more than a column has a table for.
+            let most = [3, 40, 5000][round % 3];
+            let until = [LAST, window.from + window.span() / 2, 0][random.below(3) as usize];
             for _ in 0..1 + random.below(3) {
-                let n = [0, 1, 5, 700][random.below(4) as usize];
+                let few = [0, 1, 5, 70, 700][random.below(5) as usize];
+                let n = if most == 5000 && window == wide { 12_000 } else { few };
                 let mut times = times(&mut random, &window, n);
                 times.sort_unstable();
                 let all: Vec<Transition> =
-                    times.iter().map(|t| Transition::new(*t, random.below(most) as u32)).collect();
-                plain.extend(states(&all, &window));
+                    times.iter().map(|t| Transition::new(*t, state(&mut random, most))).collect();
+                plain.extend(states(&all, &window, until));
                 // As it lies in a ring that has gone round.
                 let room = n + random.below(3) as usize;
                 let first = random.below(room.max(1) as u64) as usize;
@@ -37,10 +39,15 @@ fn states_are_their_twins() {
             }
             let buffer = buffer(compute, &words);
             // What lies behind the lanes is none of theirs.
-            let found = compute.states(&buffer, &lanes, most as u32, &window).unwrap();
+            let found = compute.states(&buffer, &lanes, &window, until).unwrap();
             assert_eq!(found.wait().unwrap(), plain, "{most} states in {window:?}");
         }
     }
+}
+
+/// Small ones and large ones.
+fn state(random: &mut Random, most: u64) -> u32 {
+    (random.below(most) as u32).wrapping_mul(if most == 40 { 0x1000_0001 } else { 1 })
 }
 
 #[test]
@@ -50,7 +57,7 @@ fn a_lane_outside_its_buffer_is_refused() {
     let window = Window { from: 0, to: 10, columns: 2 };
     for (base, capacity, first, len) in [(0, 11, 0, 0), (6, 5, 0, 0), (0, 5, 0, 6), (0, 5, !0, 1)] {
         let lane = Lane { base, capacity, first, len };
-        assert!(compute.states(&buffer, &[lane], 10, &window).is_err(), "{lane:?}");
+        assert!(compute.states(&buffer, &[lane], &window, LAST).is_err(), "{lane:?}");
     }
 }
 

@@ -1,9 +1,14 @@
 //! Fields out of records, as lanes of states and as values.
 
+use std::collections::{HashMap, HashSet};
+
 use super::walks::{classes, packet};
 use super::*;
 use crate::timeline::tests::Random;
-use crate::timeline::{Field, Place, Transition, Window, pick, states, walk};
+use crate::timeline::{
+    Aggregate, Field, Label, Name, Place, Transition, Value, Window, aggregate, pick, pick_states,
+    states, walk,
+};
 
 const STREAMS: usize = 3;
 
@@ -20,9 +25,14 @@ fn arrive(compute: &Compute, timeline: &mut Timeline, random: &mut Random) -> Ve
         for _ in 0..1 + random.below(12) {
             let stream = random.below(STREAMS as u64) as usize;
             let records = [0, 40, 400][random.below(3) as usize];
-            let (mut bytes, place) = packet(random, &classes, records, begins[stream]);
+            let (mut bytes, mut place) = packet(random, &classes, records, begins[stream]);
+            // Something is missing since the packet before, or some time later.
+            let lost = (random.below(4) == 0).then(|| begins[stream]);
             begins[stream] = place.end;
-            let lost = random.below(4) == 0;
+            // One that is damaged: it ends too soon.
+            if random.below(5) == 0 && records > 0 {
+                place.content -= place.content / 3;
+            }
             seen[stream].push(Seen { bytes: bytes.clone(), place, lost });
             let buffer = random.below(3) as usize;
             let at = words[buffer].len() as u32 * 4;
@@ -56,21 +66,34 @@ fn arrive(compute: &Compute, timeline: &mut Timeline, random: &mut Random) -> Ve
 struct Seen {
     bytes: Vec<u8>,
     place: Place,
-    lost: bool,
+    lost: Option<u64>,
 }
 
-/// The values of a field in a stream's packets, `None` where a loss is.
-fn picked(packets: &[Seen], field: &Field) -> Vec<(u64, Option<i64>)> {
-    let mut all = Vec::new();
+/// The values of a field in a stream's packets.
+fn picked(packets: &[Seen], field: &Field) -> Vec<Value> {
+    let values = |Seen { bytes, place, .. }: &Seen| {
+        pick(bytes, place.base, &walk(bytes, place, &classes()).entries, field)
+    };
+    packets.iter().flat_map(values).collect()
+}
+
+/// The states that it tells, and what they are called.
+fn told(
+    packets: &[Seen],
+    field: &Field,
+    label: Option<Label>,
+) -> (Vec<Transition>, Vec<(u32, Name)>) {
+    let (mut all, mut names) = (Vec::new(), Vec::new());
     for Seen { bytes, place, lost } in packets {
-        if *lost {
-            all.push((place.begin, None));
-        }
-        let entries = walk(bytes, place, &classes()).entries;
-        let values = pick(bytes, place.base, &entries, field);
-        all.extend(values.iter().map(|v| (v.time(), Some(v.value()))));
+        all.extend(lost.map(|since| Transition::new(since, 0)));
+        let filled = walk(bytes, place, &classes()).filled(place);
+        let (states, mine) = pick_states(bytes, place.base, &filled, field, label.as_ref());
+        all.extend(states);
+        names.extend(mine);
     }
-    all
+    // What is not known already takes no place.
+    all.dedup_by(|next, t| (t.state, next.state) == (0, 0));
+    (all, names)
 }
 
 /// Fields of 1, 2, 4 and 8 bytes, behind nothing and behind another.
@@ -99,12 +122,43 @@ fn values_are_taken_in_their_order() {
         let rings = timeline.pickers()[number].read(|b| read(compute, b));
         assert_eq!(rings.len(), 2);
         for (ring, packets) in rings.iter().zip(&seen) {
-            let all = picked(packets, &field).into_iter().filter_map(|(t, v)| Some((t, v?)));
-            let all: Vec<Value> = all.map(|(t, v)| Value::new(t, v)).collect();
+            let all = picked(packets, &field);
             let newest = &all[all.len().saturating_sub(20)..];
             assert_eq!(value_words(newest), ring.concat(), "{field:?}");
             assert!(all.len() > 20, "it did not go round");
         }
+    }
+}
+
+#[test]
+fn columns_have_the_values_of_all_streams_that_are_still_there() {
+    let Some(compute) = compute() else { return };
+    let mut random = Random(23);
+    // Behind what was overwritten, and all of it.
+    for (field, room) in fields().into_iter().zip([1000, 30, 1000, 30, 1000, 30]) {
+        let mut timeline = Timeline::new(&compute.device, &compute.queue, 8000).unwrap();
+        let picker = Picker::new(compute, field, Take::Values, STREAMS as u32, room).unwrap();
+        let number = timeline.pick(picker);
+        let seen = arrive(compute, &mut timeline, &mut random);
+        let newest = seen.iter().flatten().map(|s| s.place.end).max().unwrap();
+        let window = Window { from: 1 << 40, to: newest, columns: 200 };
+        let found = timeline.values(number, &window).unwrap().unwrap().wait().unwrap();
+        let all: Vec<Vec<Value>> = seen.iter().map(|packets| picked(packets, &field)).collect();
+        let begin = |v: &Vec<Value>| match v.len().checked_sub(room as usize) {
+            Some(gone) => v[gone].time(),
+            None => 0,
+        };
+        let begin = all.iter().map(begin).max().unwrap();
+        let mut plain = vec![Aggregate::NONE; 200];
+        for values in &all {
+            let mine = aggregate(values, &window);
+            plain.iter_mut().zip(mine).for_each(|(sum, one)| *sum = sum.and(one));
+        }
+        let plain: Vec<Option<Aggregate>> =
+            (0..).zip(plain).map(|(i, one)| (window.edge(i) >= begin).then_some(one)).collect();
+        assert_eq!(found, plain, "{field:?}");
+        assert_eq!(found.iter().any(Option::is_none), room == 30);
+        assert!(found.iter().flatten().any(|a| a.count > 0));
     }
 }
 
@@ -114,7 +168,11 @@ fn lanes_have_the_states_that_their_field_tells() {
     let mut random = Random(22);
     for (field, room) in fields().into_iter().zip([1000, 64, 1000, 64, 1000, 1000]) {
         let mut timeline = Timeline::new(&compute.device, &compute.queue, 8000).unwrap();
-        let picker = Picker::new(compute, field, Take::States, STREAMS as u32, room).unwrap();
+        // Whatever lies there: what is called so is not looked at.
+        let bytes = [1, 4, 7, 12][random.below(4) as usize];
+        let label = (field.class == 2).then_some(Label { offset: 0, bytes });
+        let take = Take::States(label);
+        let picker = Picker::new(compute, field, take, STREAMS as u32, room).unwrap();
         let number = timeline.pick(picker);
         let seen = arrive(compute, &mut timeline, &mut random);
         let newest = seen.iter().flatten().map(|s| s.place.end).max().unwrap();
@@ -122,25 +180,30 @@ fn lanes_have_the_states_that_their_field_tells() {
             Window { from: 0, to: u64::MAX, columns: 3 },
             Window { from: 1 << 40, to: newest, columns: 200 },
         ] {
-            let asked = timeline.states(number, &window).unwrap().unwrap();
+            let until = newest - random.below(1 << 32);
+            let asked = timeline.states(number, &window, until).unwrap().unwrap();
             let (found, names) = asked.wait().unwrap();
-            let state = |v: i64| {
-                let name = names.iter().position(|n| *n == Some(v as u32));
-                name.map_or(1023, |i| i as u32 + 1)
-            };
-            let mut plain = Vec::new();
+            let (mut plain, mut called) = (Vec::new(), HashMap::<u32, HashSet<Name>>::new());
             for packets in &seen {
-                let all = picked(packets, &field);
+                let (all, names) = told(packets, &field, label);
                 let newest = &all[all.len().saturating_sub(room as usize)..];
-                let lane = newest.iter().map(|(t, v)| Transition::new(*t, v.map_or(0, state)));
-                plain.extend(states(&lane.collect::<Vec<_>>(), &window));
+                plain.extend(states(newest, &window, until));
+                names
+                    .into_iter()
+                    .for_each(|(s, name)| _ = called.entry(s).or_default().insert(name));
             }
             assert_eq!(found, plain, "{field:?} in {window:?}");
-            assert!(found.iter().any(|s| *s != 0));
+            assert!(found.iter().any(|held| held.longest[0].0 != 0));
+            // Each is called as it was told; where two streams told it at once it may have none.
+            for (state, name) in &names {
+                assert!(called[state].contains(name), "{state} is {name:?}");
+            }
+            assert!(names.len() * 10 >= called.len() * 9, "{} of {}", names.len(), called.len());
+            assert_eq!(names.is_empty(), label.is_none());
         }
     }
     assert!(matches!(
-        Picker::new(compute, fields()[0], Take::States, u32::MAX, u32::MAX),
+        Picker::new(compute, fields()[0], Take::Values, u32::MAX, u32::MAX),
         Err(e) if e.to_string().contains("keep fewer")
     ));
 }
