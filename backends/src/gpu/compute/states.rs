@@ -71,7 +71,7 @@ impl Compute {
         let bins = empty(&self.device, "bins", bytes, BufferUsages::STORAGE);
         let edges = self.edges(&window.edges());
         let count = lanes * window.columns;
-        let many = empty(&self.device, "many", u64::from(count) * 4, BufferUsages::STORAGE);
+        let many = empty(&self.device, "many", (u64::from(count) + 1) * 4, BufferUsages::STORAGE);
         let (a, b) = (until as u32, (until >> 32) as u32);
         let params = Params { count, columns: window.columns, a, b, ..Params::default() };
         let params = upload_params(&self.device, &self.queue, &[params]);
