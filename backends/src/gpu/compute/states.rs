@@ -20,6 +20,9 @@ pub struct Lane {
     pub len: u32,
 }
 
+/// What lanes were in, and the words of another buffer.
+type HeldAnd = (Vec<Held>, Vec<u32>);
+
 /// Words of a column in the shader.
 const HELD: usize = 3 * APART + 2;
 /// Columns of a workgroup where there are few states; workgroups where there are many.
@@ -66,7 +69,7 @@ impl Compute {
         (list, lanes): (&wgpu::Buffer, u32),
         (window, until): (&Window, u64),
         other: Option<&wgpu::Buffer>,
-    ) -> Result<Pending<(Vec<Held>, Vec<u32>)>, ComputeError> {
+    ) -> Result<Pending<HeldAnd>, ComputeError> {
         let bytes = self.bins(lanes, window, HELD as u64 * 4)?;
         let bins = empty(&self.device, "bins", bytes, BufferUsages::STORAGE);
         let edges = self.edges(&window.edges());
