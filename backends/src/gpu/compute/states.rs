@@ -20,6 +20,9 @@ pub struct Lane {
     pub len: u32,
 }
 
+/// What lanes were in, and the words of another buffer.
+type HeldAnd = (Vec<Held>, Vec<u32>);
+
 /// Words of a column in the shader.
 const HELD: usize = 3 * APART + 2;
 /// Columns of a workgroup where there are few states; workgroups where there are many.
@@ -66,12 +69,12 @@ impl Compute {
         (list, lanes): (&wgpu::Buffer, u32),
         (window, until): (&Window, u64),
         other: Option<&wgpu::Buffer>,
-    ) -> Result<Pending<(Vec<Held>, Vec<u32>)>, ComputeError> {
+    ) -> Result<Pending<HeldAnd>, ComputeError> {
         let bytes = self.bins(lanes, window, HELD as u64 * 4)?;
         let bins = empty(&self.device, "bins", bytes, BufferUsages::STORAGE);
         let edges = self.edges(&window.edges());
         let count = lanes * window.columns;
-        let many = empty(&self.device, "many", u64::from(count) * 4, BufferUsages::STORAGE);
+        let many = empty(&self.device, "many", (u64::from(count) + 1) * 4, BufferUsages::STORAGE);
         let (a, b) = (until as u32, (until >> 32) as u32);
         let params = Params { count, columns: window.columns, a, b, ..Params::default() };
         let params = upload_params(&self.device, &self.queue, &[params]);

@@ -7,6 +7,12 @@ const WORDS = 11u;
 const THREADS = 64u;
 const ROOM = 48u;
 
+// Columns of lanes that are left to be done.
+struct Many {
+    count: atomic<u32>,
+    list: array<u32>,
+}
+
 struct Lane {
     // A ring of `capacity` transitions begins at `base`; the lane's are `len` from `first` on.
     base: u32,
@@ -21,8 +27,7 @@ struct Lane {
 @group(0) @binding(2) var<storage, read> edges: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read_write> bins: array<u32>;
 @group(0) @binding(4) var<storage, read> transitions: array<vec4<u32>>;
-// Not 0: this column of this lane is left to be done.
-@group(0) @binding(5) var<storage, read_write> many: array<u32>;
+@group(0) @binding(5) var<storage, read_write> many: Many;
 
 fn at(lane: Lane, i: u32) -> vec4<u32> {
     return transitions[lane.base + (lane.first + i) % lane.capacity];
@@ -93,7 +98,7 @@ fn few(
                 j += 1u;
             }
             if j == ROOM {
-                many[number] = 1u;
+                many.list[atomicAdd(&many.count, 1u)] = number;
                 return;
             }
             let held = minus(known, since);

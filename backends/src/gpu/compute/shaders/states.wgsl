@@ -8,6 +8,12 @@ const THREADS = 64u;
 const APART = 3u;
 const WORDS = 11u;
 
+// Columns of lanes that are to be done.
+struct Many {
+    count: u32,
+    list: array<u32>,
+}
+
 struct Lane {
     // A ring of `capacity` transitions begins at `base`; the lane's are `len` from `first` on.
     base: u32,
@@ -22,8 +28,7 @@ struct Lane {
 @group(0) @binding(2) var<storage, read> edges: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read_write> bins: array<u32>;
 @group(0) @binding(4) var<storage, read> transitions: array<vec4<u32>>;
-// 0: this column of this lane is done.
-@group(0) @binding(5) var<storage, read> many: array<u32>;
+@group(0) @binding(5) var<storage, read> many: Many;
 
 // A state, 0: none, and how long it held.
 var<workgroup> keys: array<atomic<u32>, SLOTS>;
@@ -77,10 +82,8 @@ fn states(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) mine: u32,
 ) {
-    for (var number = group.x; number < params.count; number += groups.x) {
-        if many[number] != 0u {
-            column_of(number, mine);
-        }
+    for (var i = group.x; i < many.count; i += groups.x) {
+        column_of(many.list[i], mine);
     }
 }
 
