@@ -120,7 +120,8 @@ fn value(facts: &Facts, key: &str) -> f64 {
 /// The device's thread's own time for a sub-buffer.
 fn hand_over(adapter: &Wanted) {
     let (rounds, total) = if measuring() { (9, 1 << 30) } else { (1, 4 << 20) };
-    for (way, reader) in [(Way::Staged, 16), (Way::Staged, 64), (Way::Direct, 16), (Way::Heap, 16)]
+    // Of 32 memories half is handed over at once.
+    for (way, reader) in [(Way::Staged, 32), (Way::Staged, 64), (Way::Direct, 32), (Way::Heap, 32)]
     {
         let (mut us, mut each) = (vec![], vec![]);
         for _ in 0..rounds {

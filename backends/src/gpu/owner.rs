@@ -261,16 +261,21 @@ impl Owner {
             let Some(batch) = self.travelling.pop_front() else { return };
             let began = thread_time();
             let lanes = lanes_of(&batch.parcels);
-            for mut parcel in batch.parcels {
+            let mut parcels = batch.parcels;
+            parcels.retain_mut(|parcel| {
                 let back = parcel.packet().and_then(|p| p.memory_mut()).map(GpuMemory::came_back);
                 match back {
-                    Some(Ok(())) => parcel.written(),
+                    Some(Ok(())) => true,
                     // Dropped, it fails.
-                    Some(Err(why)) => self.gpu.lose(&why),
-                    None => {}
+                    Some(Err(why)) => {
+                        self.gpu.lose(&why);
+                        false
+                    }
+                    None => false,
                 }
-            }
+            });
             count(&lanes, began);
+            parcels.into_iter().for_each(Parcel::written);
         }
     }
 
