@@ -63,7 +63,7 @@ pub const AXES: [Axis; 5] = [
             high: 64,
             at: 10,
             times: 1.1,
-            why: "their control words leave the L1 cache",
+            why: "what they touch leaves the L1 cache",
         }],
         values: &[1, 4, 16, 64],
         set: |c, n| Case { channels: n as u32, ..c },
