@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rbpipe_backends::gpu::compute::{Asking, Live};
-use rbpipe_backends::gpu::{Config, Gpu, GpuDevice, Kind, Store, Wanted, Way};
+use rbpipe_backends::gpu::{Config, Gpu, GpuDevice, Keep, Kind, Store, Wanted, Way};
 use rbpipe_backends::timeline::{self, Entry, Filter, Rows, Window, walk};
 use rbpipe_core::backend::{Backend, ChannelPlan, Context};
 use rbpipe_core::channel::{Channel, ChannelOptions, Streams, Writer};
@@ -33,7 +33,10 @@ struct Running {
 }
 
 fn start(way: Way) -> Running {
-    let config = Config { adapter: Wanted::Kind(Kind::Cpu), memory: way, ..Config::default() };
+    start_with(Config { adapter: Wanted::Kind(Kind::Cpu), memory: way, ..Config::default() })
+}
+
+fn start_with(config: Config) -> Running {
     let registry = Arc::new(ClassRegistry::new());
     let geometry = Geometry::new(4096, 8, 8, 84).expect("a geometry");
     let classes = Arc::clone(&registry);
@@ -211,4 +214,22 @@ fn a_lost_device_leaves_a_picture_of_what_is_kept() {
         assert!(device.is_lost());
         agrees(&live, &entries(&store, &device, &classes), &format!("{way:?}"));
     }
+}
+
+#[test]
+fn what_the_store_forgot_is_not_counted() {
+    if !have_gpu("what_the_store_forgot_is_not_counted") {
+        return;
+    }
+    let (adapter, keep) = (Wanted::Kind(Kind::Cpu), Keep::Bytes(256 << 10));
+    let run = start_with(Config { adapter, memory: Way::Staged, keep, ..Config::default() });
+    // From now on packets are in ordinary memory.
+    run.device.device.destroy();
+    write(&run, 60_000).join().expect("a writer");
+    let (live, store, device, classes) = stop(run);
+    assert!(device.is_lost());
+    let (packets, _) = store.lock().came();
+    let kept = store.lock().packets().count() as u64;
+    assert!(0 < kept && kept < packets / 2, "{kept} of {packets}");
+    agrees(&live, &entries(&store, &device, &classes), "of 256 KiB");
 }
