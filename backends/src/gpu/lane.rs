@@ -1,7 +1,7 @@
 //! A channel's side of the device: its packets on their way to the store, its books beside the
 //! engine's, and what becomes of packets where there is no device (any more).
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -32,9 +32,8 @@ pub(super) struct Lane {
     pub(super) pool: Arc<Mutex<Vec<Buffer>>>,
     heap: Mutex<Heap>,
     /// Packets that were taken and are not put back yet.
-    open: AtomicUsize,
-    /// Told, holding the lock, when the last of them is put back.
-    idle: (Mutex<()>, Condvar),
+    open: Mutex<usize>,
+    idle: Condvar,
     /// What a lost device had was taken out of the store.
     fell: AtomicBool,
     /// No memory of the device's: said once.
@@ -78,8 +77,8 @@ impl Lane {
             reader_subbufs,
             pool: Arc::default(),
             heap: Mutex::default(),
-            open: AtomicUsize::new(0),
-            idle: Default::default(),
+            open: Mutex::default(),
+            idle: Condvar::new(),
             fell: AtomicBool::new(false),
             poor: AtomicBool::new(false),
             counts: Counts::default(),
@@ -160,11 +159,9 @@ impl Lane {
 
     /// Waits until nothing is on its way.
     fn wait_idle(&self) {
-        let (lock, idle) = &self.idle;
-        let mut held = lock.lock().unwrap_or_else(PoisonError::into_inner);
-        // Acquire: with the Release of the one who put the last one back.
-        while self.open.load(Ordering::Acquire) > 0 {
-            held = idle.wait(held).unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        while *open > 0 {
+            open = self.idle.wait(open).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -197,7 +194,7 @@ pub(super) fn direct() -> BufferUsages {
 
 impl Parcel {
     fn new(packet: Packet<GpuMemory>, lane: Arc<Lane>) -> Self {
-        lane.open.fetch_add(1, Ordering::Relaxed);
+        *lane.open.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Self { packet: Some(packet), lane, since: Instant::now() }
     }
 
@@ -255,12 +252,10 @@ impl Drop for Parcel {
         if let Some(mut packet) = self.packet.take() {
             self.lane.make_ready(&mut packet);
         }
-        // Release: what became of it is seen by who waits for the last one.
-        if self.lane.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            let (lock, idle) = &self.lane.idle;
-            // Between who waits looking and waiting nobody has this lock.
-            drop(lock.lock());
-            idle.notify_all();
+        let mut open = self.lane.open.lock().unwrap_or_else(PoisonError::into_inner);
+        *open -= 1;
+        if *open == 0 {
+            self.lane.idle.notify_all();
         }
     }
 }

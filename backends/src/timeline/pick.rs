@@ -23,20 +23,9 @@ impl Field {
     /// of varying length lies before it.
     #[must_use]
     pub fn of(class: u32, known: &EventClass, name: &str) -> Option<Self> {
-        let mut offset = 0;
-        for field in &known.fields {
-            let size = field.ty.fixed_size()?;
-            if field.name != name {
-                offset += size;
-                continue;
-            }
-            let (FieldType::Integer(i) | FieldType::Enumeration(i, _)) = &field.ty else {
-                return None;
-            };
-            let offset = u32::try_from(offset).ok()?;
-            return Some(Self { class, offset, bytes: size as u32, signed: i.signed });
-        }
-        None
+        let (ty, offset, size) = place(known, name)?;
+        let (FieldType::Integer(i) | FieldType::Enumeration(i, _)) = ty else { return None };
+        Some(Self { class, offset, bytes: size, signed: i.signed })
     }
 
     /// Its value in a record that begins with this header; `None`: the bytes end before.
@@ -49,6 +38,20 @@ impl Field {
         let raw = (raw << unused) as i64;
         Some(if self.signed { raw >> unused } else { (raw as u64 >> unused) as i64 })
     }
+}
+
+/// What the field of this name is, where it begins in the payload, and its bytes. `None`: there is
+/// none, or something of varying length lies before it, or it is that itself.
+fn place<'a>(known: &'a EventClass, name: &str) -> Option<(&'a FieldType, u32, u32)> {
+    let mut offset = 0;
+    for field in &known.fields {
+        let size = field.ty.fixed_size()?;
+        if field.name == name {
+            return Some((&field.ty, u32::try_from(offset).ok()?, u32::try_from(size).ok()?));
+        }
+        offset += size;
+    }
+    None
 }
 
 /// Where the payload of a record begins, which begins with this header.
@@ -75,19 +78,10 @@ impl Label {
     /// something of varying length lies before it.
     #[must_use]
     pub fn of(known: &EventClass, name: &str) -> Option<Self> {
-        let mut offset = 0;
-        for field in &known.fields {
-            let size = field.ty.fixed_size()?;
-            if field.name != name {
-                offset += size;
-                continue;
-            }
-            let FieldType::Array(element, _) = &field.ty else { return None };
-            let is_text = matches!(&**element, FieldType::Integer(i) if i.text && i.bits == 8);
-            let offset = u32::try_from(offset).ok()?;
-            return is_text.then_some(Self { offset, bytes: size.min(16) as u32 });
-        }
-        None
+        let (ty, offset, size) = place(known, name)?;
+        let FieldType::Array(element, _) = ty else { return None };
+        let is_text = matches!(&**element, FieldType::Integer(i) if i.text && i.bits == 8);
+        is_text.then_some(Self { offset, bytes: size.min(16) })
     }
 
     /// The text in a record that begins with this header.

@@ -121,6 +121,8 @@ unsafe fn zero(to: *mut u8, n: usize) {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
+        // What is read out of it here is not to be dropped once more with it.
+        const { assert!(!std::mem::needs_drop::<Grant>()) };
         // SAFETY: dropped, and not committed: nothing reads the grant after this.
         let grant = unsafe { ptr::read(&raw const self.grant) };
         // SAFETY: `to` and `header` are those of the grant.

@@ -57,8 +57,11 @@ pub struct Compute {
 }
 
 macro_rules! source {
-    ($name:literal) => {
-        concat!(include_str!("shaders/common.wgsl"), include_str!(concat!("shaders/", $name)))
+    ($($name:literal),+) => {
+        concat!(
+            include_str!("shaders/common.wgsl"),
+            $(include_str!(concat!("shaders/", $name))),+
+        )
     };
 }
 
@@ -71,8 +74,16 @@ impl Compute {
         Self {
             density: kernel("density", source!("density.wgsl"), &[read, read, write, read]),
             count: kernel("count", source!("count.wgsl"), &[read, read, write, read, read]),
-            few: kernel("few", source!("few.wgsl"), &[read, read, write, read, write]),
-            states: kernel("states", source!("states.wgsl"), &[read, read, write, read, read]),
+            few: kernel(
+                "few",
+                source!("lanes.wgsl", "few.wgsl"),
+                &[read, read, write, read, write],
+            ),
+            states: kernel(
+                "states",
+                source!("lanes.wgsl", "states.wgsl"),
+                &[read, read, write, read, read],
+            ),
             aggregate: kernel("aggregate", source!("aggregate.wgsl"), &[read, read, write, read]),
             walk: kernel("walk", source!("walk.wgsl"), &[read, read, write, read, write]),
             pick: kernel(

@@ -1,10 +1,6 @@
 // Which states a lane was in in each column, and how long: an invocation for each column of each
 // lane, which has room for some states. What it has no room for, `states` does after it.
 
-// Words of a column: state and time of those that held longest, time of others.
-const APART = 3u;
-const WORDS = 11u;
-const THREADS = 64u;
 const ROOM = 48u;
 
 // Columns of lanes that are left to be done.
@@ -13,29 +9,7 @@ struct Many {
     list: array<u32>,
 }
 
-struct Lane {
-    // A ring of `capacity` transitions begins at `base`; the lane's are `len` from `first` on.
-    base: u32,
-    capacity: u32,
-    first: u32,
-    len: u32,
-}
-
-// From the time (`a`, `b`) on nothing is known.
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> lanes: array<Lane>;
-@group(0) @binding(2) var<storage, read> edges: array<vec2<u32>>;
-@group(0) @binding(3) var<storage, read_write> bins: array<u32>;
-@group(0) @binding(4) var<storage, read> transitions: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> many: Many;
-
-fn at(lane: Lane, i: u32) -> vec4<u32> {
-    return transitions[lane.base + (lane.first + i) % lane.capacity];
-}
-
-fn sooner(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
-    return select(b, a, earlier(a, b));
-}
 
 @compute @workgroup_size(THREADS)
 fn few(

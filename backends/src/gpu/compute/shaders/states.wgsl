@@ -3,10 +3,6 @@
 // there, found by their hash.
 
 const SLOTS = 1024u;
-const THREADS = 64u;
-// States that are told apart, and the words of a column: state and time of each, time of others.
-const APART = 3u;
-const WORDS = 11u;
 
 // Columns of lanes that are to be done.
 struct Many {
@@ -14,20 +10,6 @@ struct Many {
     list: array<u32>,
 }
 
-struct Lane {
-    // A ring of `capacity` transitions begins at `base`; the lane's are `len` from `first` on.
-    base: u32,
-    capacity: u32,
-    first: u32,
-    len: u32,
-}
-
-// From the time (`a`, `b`) on nothing is known.
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> lanes: array<Lane>;
-@group(0) @binding(2) var<storage, read> edges: array<vec2<u32>>;
-@group(0) @binding(3) var<storage, read_write> bins: array<u32>;
-@group(0) @binding(4) var<storage, read> transitions: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read> many: Many;
 
 // A state, 0: none, and how long it held.
@@ -43,17 +25,9 @@ var<workgroup> best: array<vec4<u32>, THREADS>;
 var<workgroup> all_low: atomic<u32>;
 var<workgroup> all_high: atomic<u32>;
 
-fn at(lane: Lane, i: u32) -> vec4<u32> {
-    return transitions[lane.base + (lane.first + i) % lane.capacity];
-}
-
 // Whether (time, state) `a` is to be taken before `b`: longer, or as long and smaller.
 fn better(a: vec4<u32>, b: vec4<u32>) -> bool {
     return earlier(b.xy, a.xy) || (all(a.xy == b.xy) && a.z < b.z);
-}
-
-fn sooner(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
-    return select(b, a, earlier(a, b));
 }
 
 // Adds a time to a state's, if there is a slot for it.
