@@ -460,6 +460,7 @@ fn what_cannot_be_meant_is_said() {
         assert_eq!(out.status.code(), Some(2), "{args:?}: {err}");
         assert!(err.starts_with(&format!("rbpipe bench: {said}")), "{args:?}: {err}");
         assert_eq!(err.lines().count(), 1, "{err}");
+        assert!(err.matches("`serial:frames`").count() <= 1, "what is accepted, once: {err}");
         assert!(begin.elapsed() < Duration::from_secs(20), "{args:?} was measured first");
     }
     let out = bench(place, &["--json", "no/such/place.json"]);

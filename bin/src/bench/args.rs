@@ -1,5 +1,6 @@
 //! What can be asked for, and what cannot.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -103,13 +104,13 @@ impl BenchArgs {
         for name in &self.backend {
             if !all.iter().any(|s| is_meant(&**s, name)) {
                 let mut names: Vec<_> = all.iter().map(|s| s.backend().to_owned()).collect();
-                names.dedup();
                 let parts = |s: &dyn Subject| {
                     let kinds = s.variant().split(", ").filter(|kind| !kind.is_empty());
                     kinds.map(|kind| format!("{}:{kind}", s.backend())).collect::<Vec<_>>()
                 };
                 names.extend(all.iter().flat_map(|s| parts(&**s)));
-                names.dedup();
+                let mut seen = HashSet::new();
+                names.retain(|name| seen.insert(name.clone()));
                 let help = suggest(name, names.iter().map(String::as_str));
                 return Err(format!("--backend {name}: there is none in this build; {help}"));
             }
