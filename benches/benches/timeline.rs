@@ -1,8 +1,8 @@
 //! How long does it take to count a picture of many events? A density frame from the index on
 //! the GPU (lavapipe where there is none of hardware), asked for to read back, of 10 and of 100
 //! million events in 16 streams whose packets lie between each other's; the walker that makes
-//! the index; a scan of all events by the GPU and by its twin on the processor; who ran and a
-//! field's values, of a tenth of the events, by both; and a memory
+//! the index; a scan of all events by the GPU and by its twin on the processor; who ran, what
+//! threads did and a field's values, of a tenth of the events, by both; and a memory
 //! copy in the same run, which none of them can pass. Medians, with the least and the greatest.
 
 use std::hint::black_box;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rbpipe_backends::gpu::compute::{Arrival, Compute, Index, Lane, Run, Timeline, Wanted};
 use rbpipe_backends::gpu::wgpu;
 use rbpipe_backends::timeline::{
-    self, Aggregate, Entry, Filter, Place, Transition, Value, Window, count, count_threads,
+    self, Aggregate, Entry, Filter, Kind, Place, Transition, Value, Window, count, count_threads,
     density, walk,
 };
 use rbpipe_benches::{measuring, seconds, spread};
@@ -202,13 +202,15 @@ fn lanes(device: &wgpu::Device, queue: &wgpu::Queue, events: usize, rounds: usiz
     let (mut states, mut values) = (Vec::new(), Vec::new());
     for number in 0..STREAMS {
         let mut random = fastrand(u64::from(number) + 100);
-        let mut time = 1 << 40;
+        let (mut time, mut ran) = (1 << 40, 1);
         let mut one = |_| {
             let r = random();
-            // A tenth as often as other events; every other time nobody runs.
+            // A tenth as often as other events; every other time nobody runs. Who leaves sleeps.
             time += (r & 0x3ff) * 10;
             let pid = if r >> 20 & 1 == 0 { 0 } else { (r >> 32) as u32 % 300 };
-            (Transition::new(time, 1 + pid), Value::new(time, i64::from(pid)))
+            let left = std::mem::replace(&mut ran, 1 + pid);
+            let switch = Transition::telling(time, 1 + pid, Kind::LeftAsleep, left);
+            (switch, Value::new(time, i64::from(pid)))
         };
         let (mine, mine_too): (Vec<_>, Vec<_>) = (0..each).map(&mut one).unzip();
         states.push(mine);
@@ -227,7 +229,7 @@ fn lanes(device: &wgpu::Device, queue: &wgpu::Queue, events: usize, rounds: usiz
         queue.write_buffer(&buffer, 0, &bytes);
         buffer
     };
-    let words = |t: &Transition| [t.low, t.high, t.state, t.pad];
+    let words = |t: &Transition| [t.low, t.high, t.state, t.told];
     let transitions = buffer(states.iter().flatten().flat_map(words).collect());
     let words = |v: &Value| [v.low, v.high, v.value_low, v.value_high];
     let buffers = [buffer(values.iter().flatten().flat_map(words).collect())];
@@ -250,20 +252,33 @@ fn lanes(device: &wgpu::Device, queue: &wgpu::Queue, events: usize, rounds: usiz
         }
         all
     };
+    // What half a screen of lanes has, of as many processes.
+    let tasks: Vec<u32> = (2..42).collect();
+    let gpu_threads = || {
+        let times = (window.from, to);
+        compute.threads(&transitions, &rings, &window, times, &tasks).expect("bins").wait()
+    };
+    let slices: Vec<&[Transition]> = states.iter().map(|s| &s[..]).collect();
+    let twin_threads = || timeline::threads(&slices, &window, (window.from, to), &tasks);
+    assert_eq!(gpu_threads().expect("a frame"), twin_threads());
     assert_eq!(gpu_states().expect("a frame"), twin_states());
     assert_eq!(gpu_values().expect("a frame"), twin_values());
-    let mut times: [Vec<f64>; 4] = Default::default();
+    let mut times: [Vec<f64>; 6] = Default::default();
     for _ in 0..rounds {
         times[0].push(seconds(|| drop(black_box(gpu_states()))));
         times[1].push(seconds(|| drop(black_box(twin_states()))));
         times[2].push(seconds(|| drop(black_box(gpu_values()))));
         times[3].push(seconds(|| drop(black_box(twin_values()))));
+        times[4].push(seconds(|| drop(black_box(gpu_threads()))));
+        times[5].push(seconds(|| drop(black_box(twin_threads()))));
     }
     let mega = (each * STREAMS as usize) as f64 / 1e6;
-    let [states, twin, values, other] = times;
+    let [states, twin, values, other, threads, alike] = times;
     println!("of them {mega} million that tell who runs, {STREAMS} CPUs");
     row("frame of who ran, GPU", mega, "M transitions/s", states);
     row("its twin, 1 thread", mega, "M transitions/s", twin);
+    row("frame of what 40 threads did, GPU", mega, "M transitions/s", threads);
+    row("its twin, 1 thread", mega, "M transitions/s", alike);
     row("frame of values, GPU", mega, "M values/s", values);
     row("its twin, 1 thread", mega, "M values/s", other);
     println!();

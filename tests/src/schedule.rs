@@ -68,6 +68,13 @@ pub fn switch_class() -> EventClass {
     )
 }
 
+/// `sched:sched_waking`: what [`wake`] gives the payload of.
+#[must_use]
+pub fn waking_class() -> EventClass {
+    let fields = vec![Field::new("comm", text()), Field::new("pid", FieldType::I32)];
+    EventClass::new("sched:sched_waking", fields)
+}
+
 fn text() -> FieldType {
     FieldType::Array(Box::new(FieldType::Integer(Integer::CHAR)), 16)
 }
@@ -78,9 +85,7 @@ fn text() -> FieldType {
 /// If it cannot be made.
 #[must_use]
 pub fn trace(path: &Path) -> Growing {
-    let waking = vec![Field::new("comm", text()), Field::new("pid", FieldType::I32)];
-    let waking = EventClass::new("sched:sched_waking", waking);
-    Growing::with(path, vec![switch_class(), waking], 0)
+    Growing::with(path, vec![switch_class(), waking_class()], 0)
 }
 
 /// Adds a packet of a CPU; `lost`: how many events its CPU has lost until then, in all.

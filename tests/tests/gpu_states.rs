@@ -1,5 +1,5 @@
-//! Goal: the live picture knows who ran on each CPU, what they are called, and a field's values:
-//! the same whatever way records come, and without a GPU. Method: a schedule that the test decides,
+//! Goal: the live picture knows who ran on each CPU, what they are called, what each process did,
+//! who woke whom, and a field's values: the same whatever way records come, and without a GPU. Method: a schedule that the test decides,
 //! with a loss in it, given to a channel as a source gives the kernel's; what it must be is
 //! written down here. Without a GPU: this program once more, where no driver is found.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rbpipe_backends::gpu::compute::{Asking, Live, States};
 use rbpipe_backends::gpu::{Config, Gpu, Kind, Wanted, Way};
-use rbpipe_backends::timeline::{Aggregate, Held, Window};
+use rbpipe_backends::timeline::{Aggregate, Doing, Held, Window};
 use rbpipe_core::backend::{Backend, ChannelPlan, Context};
 use rbpipe_core::channel::{Channel, ChannelOptions, Streams};
 use rbpipe_core::class::{ClassId, ClassRegistry, EventClass, Field, FieldType};
@@ -18,7 +18,9 @@ use rbpipe_core::drain::{Control, Notice};
 use rbpipe_core::frontend::{Geometry, Mode};
 use rbpipe_core::stream::{GivenRecord, ImportWriter};
 use rbpipe_tests::have_gpu;
-use rbpipe_tests::schedule::{Happened, IDLE, RUNNABLE, SLEEPS, Task, switch, switch_class};
+use rbpipe_tests::schedule::{
+    Happened, IDLE, RUNNABLE, SLEEPS, Task, switch, switch_class, wake, waking_class,
+};
 
 const MS: u64 = 1_000_000;
 const BEGIN: u64 = 1_000 * MS;
@@ -78,9 +80,11 @@ fn second(adapter: Wanted, way: Way) -> (Live, States) {
     assert_eq!(live.states(&WINDOW, UNTIL).expect("a frame"), None, "nobody told of a schedule");
     let other = EventClass::new("other", vec![Field::new("n", FieldType::I32)]);
     let other = registry.register(other).expect("a class");
-    write(&mut cpus[2], other, &[(BEGIN, 0, vec![1, 0, 0, 0])]);
-    let class = registry.register(switch_class()).expect("a class");
     let at = |ms: u64| BEGIN + ms * MS;
+    let waking = registry.register(waking_class()).expect("a class");
+    write(&mut cpus[2], other, &[(BEGIN, 0, vec![1, 0, 0, 0])]);
+    write(&mut cpus[2], waking, &[wake(at(770), C)]);
+    let class = registry.register(switch_class()).expect("a class");
     write(
         &mut cpus[0],
         class,
@@ -105,6 +109,8 @@ fn second(adapter: Wanted, way: Way) -> (Live, States) {
         ],
     );
     write(&mut cpus[1], class, &[switch(at(125), IDLE, RUNNABLE, C)]);
+    let woken = [wake(at(300), A), wake(at(400), D), wake(at(690), A), wake(at(780), B)];
+    write(&mut cpus[1], waking, &woken);
     control.stop();
     drain.join().expect("the drain");
     let states = live.states(&WINDOW, UNTIL).expect("a frame").expect("there are");
@@ -114,6 +120,60 @@ fn second(adapter: Wanted, way: Way) -> (Live, States) {
 /// Only this state, so long.
 fn one(task: Task, ns: u64) -> Held {
     Held { longest: [(task.0 as u32 + 1, ns), (0, 0), (0, 0)], others: 0 }
+}
+
+fn did(cpu: u32, [running, waiting, asleep]: [u64; 3]) -> (Option<u32>, Doing) {
+    let of = |ms: u64| ms * MS;
+    let (running, waiting, asleep) = (of(running), of(waiting), of(asleep));
+    ((running > 0).then_some(cpu), Doing { running, waiting, blocked: 0, asleep, on: 0 })
+}
+
+/// Milliseconds of each column in which they ran, waited and slept.
+fn threads_are_as_written(live: &Live, way: Way) {
+    const NOT: [u64; 3] = [0; 3];
+    const RAN: [u64; 3] = [125, 0, 0];
+    const WAITED: [u64; 3] = [0, 125, 0];
+    const SLEPT: [u64; 3] = [0, 0, 125];
+    let expected = [
+        // Woken at 300; when it came to its CPU was lost.
+        (A, 0, [RAN, RAN, [0, 0, 50], NOT, NOT, [0, 60, 65], [50, 0, 75], [62, 0, 0]]),
+        (B, 0, [NOT, NOT, RAN, SLEPT, SLEPT, RAN, [50, 20, 55], [0, 0, 62]]),
+        (C, 1, [NOT, RAN, RAN, RAN, RAN, RAN, RAN, [62, 0, 0]]),
+        (D, 0, [NOT, NOT, NOT, [0, 100, 0], WAITED, WAITED, [15, 110, 0], [0, 62, 0]]),
+    ];
+    let tasks: Vec<u32> = expected.iter().map(|(task, ..)| task.0 as u32 + 1).collect();
+    // All of it, its half, and the last column: what was before tells how each begins.
+    for first in [0, 4, 7] {
+        let window = Window { from: WINDOW.edge(first), columns: 8 - first, ..WINDOW };
+        let (found, streams) = live.threads(&window, UNTIL, &tasks).expect("a frame").expect("so");
+        let cpu = |stream: u32| streams[stream as usize].cpu;
+        let columns = found.doing.chunks(window.columns as usize);
+        for ((task, ran_on, expected), doing) in expected.iter().zip(columns) {
+            let doing: Vec<(Option<u32>, Doing)> = doing
+                .iter()
+                .map(|d| (d.on.checked_sub(1).and_then(cpu), Doing { on: 0, ..*d }))
+                .collect();
+            let expected: Vec<_> =
+                expected[first as usize..].iter().map(|ms| did(*ran_on, *ms)).collect();
+            assert_eq!(doing, expected, "{} from column {first}, {way:?}", task.1);
+        }
+        let woken: Vec<_> = found
+            .woken
+            .expect("few")
+            .iter()
+            .map(|w| {
+                assert!(w.early);
+                ((w.time - BEGIN) / MS, cpu(w.stream), w.waker, w.task)
+            })
+            .collect();
+        let id = |task: Task| task.0 as u32 + 1;
+        let by_c = |ms, task| (ms, Some(1), id(C), id(task));
+        let all =
+            [by_c(300, A), by_c(400, D), by_c(690, A), (770, Some(2), 0, id(C)), by_c(780, B)];
+        let begin = u64::from(first) * 125;
+        let all: Vec<_> = all.into_iter().filter(|(ms, ..)| *ms >= begin).collect();
+        assert_eq!(woken, all, "{way:?}");
+    }
 }
 
 fn is_as_written(adapter: &Wanted, way: Way) {
@@ -150,6 +210,7 @@ fn is_as_written(adapter: &Wanted, way: Way) {
     }
     assert_eq!(states.names.len(), 5, "{way:?}");
 
+    threads_are_as_written(&live, way);
     let all = |values: &[i64]| Aggregate {
         min: values.iter().min().copied().unwrap_or(i64::MAX),
         max: values.iter().max().copied().unwrap_or(i64::MIN),
@@ -165,7 +226,11 @@ fn is_as_written(adapter: &Wanted, way: Way) {
     for (n, at_end, sentence) in [
         (2, false, "sched:sched_switch.next_comm is no integer"),
         (3, false, "sched:sched_switch has no field \"next_pip\"; its fields: prev_comm, prev_pid"),
-        (4, true, "no event \"sched:sched_swatch\" has come; events: other, sched:sched_switch"),
+        (
+            4,
+            true,
+            "no event \"sched:sched_swatch\" has come; events: other, sched:sched_waking, sched:sched_switch",
+        ),
     ] {
         assert_eq!(live.values(n, &WINDOW).expect("a frame"), None);
         assert_eq!(live.missing(n, false).is_some(), !at_end, "{sentence}");

@@ -1,5 +1,6 @@
 //! What a picture of a trace is counted from, on the processor: events in columns of time,
-//! the states that held longest, the least, greatest and mean value of a field.
+//! the states that held longest, what processes did, the least, greatest and mean value of a
+//! field.
 //!
 //! Plain functions on slices. Each is the twin of a compute shader: the same numbers, bit for
 //! bit, so it is the shader's test, and what takes its place where there is no adapter. Times
@@ -11,14 +12,18 @@ mod count;
 mod density;
 mod pick;
 mod states;
+mod switches;
+mod threads;
 mod walk;
 mod window;
 
 pub use aggregate::{Aggregate, FRACTION_BITS, Value, aggregate, quantise};
 pub use count::{Filter, Rows, count, count_parts, count_rows, count_rows_parts, count_threads};
 pub use density::{density, density_before, density_parts};
-pub use pick::{Field, Label, Name, pick, pick_states};
+pub use pick::{Field, Label, Name, pick};
 pub use states::{APART, Held, Transition, states};
+pub use switches::{Kind, Scheduler, Switch, TASK, Wake, settle, switches};
+pub use threads::{Doing, MOST_WOKEN, Threads, Woken, threads};
 pub use walk::{Place, Stop, Walk, walk};
 pub use window::Window;
 

@@ -1,9 +1,9 @@
-//! A field out of the records of one class: what a lane's states or values are made of.
+//! A field out of the records of one class: what values are made of.
 
 use rbpipe_core::class::{EventClass, FieldType};
 use rbpipe_core::packet::{COMPACT_HEADER, EXTENDED, EXTENDED_HEADER};
 
-use super::{Entry, NO_CLASS, Transition, Value};
+use super::{Entry, Value};
 
 /// An integer of an event class that lies at the same place in each record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ fn payload(record: &[u8]) -> Option<usize> {
     Some(if extended { EXTENDED_HEADER } else { COMPACT_HEADER } as usize)
 }
 
-/// A short text of an event class that lies at the same place in each record: what a state is
+/// A short text of an event class that lies at the same place in each record: what a process is
 /// called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Label {
@@ -104,34 +104,4 @@ pub fn pick(packet: &[u8], base: u32, entries: &[Entry], field: &Field) -> Vec<V
         Some(Value::new(e.time(), field.value(record)?))
     };
     mine.filter_map(value).collect()
-}
-
-/// The states that a field tells in the entries of a packet ([`pick`] says which): the low 32
-/// bits of each value and one more, 0 is not known. So it is where a damaged packet has no more
-/// records (entries of [`NO_CLASS`]). And what the states are called, in order.
-#[must_use]
-pub fn pick_states(
-    packet: &[u8],
-    base: u32,
-    entries: &[Entry],
-    field: &Field,
-    label: Option<&Label>,
-) -> (Vec<Transition>, Vec<(u32, Name)>) {
-    let (mut transitions, mut names) = (Vec::new(), Vec::new());
-    for entry in entries {
-        if entry.class == NO_CLASS {
-            transitions.push(Transition::new(entry.time(), 0));
-            break;
-        }
-        let record = packet.get(entry.offset.wrapping_sub(base) as usize..).unwrap_or_default();
-        let Some(value) = field.value(record).filter(|_| entry.class == field.class) else {
-            continue;
-        };
-        let state = (value as u32).wrapping_add(1);
-        transitions.push(Transition::new(entry.time(), state));
-        if let Some(name) = label.and_then(|l| l.name(record)).filter(|_| state != 0) {
-            names.push((state, name));
-        }
-    }
-    (transitions, names)
 }

@@ -14,8 +14,8 @@ pub struct Transition {
     pub high: u32,
     /// The state; 0: it is not known from here on.
     pub state: u32,
-    /// Nothing: 16 bytes are what a shader reads at once.
-    pub pad: u32,
+    /// What it tells beside it, of a process: see [`Transition::told`]; 0: nothing.
+    pub told: u32,
 }
 
 impl Transition {
@@ -23,7 +23,7 @@ impl Transition {
     #[must_use]
     pub const fn new(time: u64, state: u32) -> Self {
         let (low, high) = halves(time);
-        Self { low, high, state, pad: 0 }
+        Self { low, high, state, told: 0 }
     }
     /// Its time in nanoseconds.
     #[inline]

@@ -24,7 +24,11 @@ pub(super) struct Params {
     pub b: u32,
     pub c: u32,
     pub d: u32,
+    pub more: [[u32; 4]; 5],
 }
+
+/// Bytes of them in a shader.
+const PARAMS: u64 = 112;
 
 /// Dispatches' parameters lie this far apart: no device asks for more.
 const STRIDE: usize = 256;
@@ -84,7 +88,7 @@ impl Kernel {
         let params = BindingResource::Buffer(BufferBinding {
             buffer: params,
             offset: 0,
-            size: NonZeroU64::new(32),
+            size: NonZeroU64::new(PARAMS),
         });
         let mut entries = vec![BindGroupEntry { binding: 0, resource: params }];
         entries.extend((1..).zip(buffers).map(|(binding, buffer)| BindGroupEntry {
@@ -122,6 +126,7 @@ pub(super) fn params_bytes(params: &[Params]) -> Vec<u8> {
     for (place, p) in bytes.chunks_exact_mut(STRIDE).zip(params) {
         let words = [p.first, p.count, p.columns, p.a, p.b, p.c, p.d];
         place[..28].copy_from_slice(&words_bytes(&words));
+        place[32..PARAMS as usize].copy_from_slice(&words_bytes(p.more.as_flattened()));
     }
     bytes
 }

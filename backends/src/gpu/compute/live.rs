@@ -21,7 +21,7 @@ use super::told::{Index, Told, Walked, lock};
 use super::{Asking, ComputeError, Pending, Timeline, Totals, Wanted};
 use crate::gpu::{GpuDevice, Store};
 use crate::timeline::{
-    self, Aggregate, Entry, Filter, Held, Name, Rows, Transition, Value, Window,
+    self, Aggregate, Entry, Filter, Held, Name, Rows, Threads, Transition, Value, Window, settle,
 };
 
 /// See the module.
@@ -33,6 +33,9 @@ pub struct Live {
 
 /// Rows of bins: each stream that has had a packet, and its columns.
 pub type StreamRows = Vec<(Arc<StreamInfo>, Vec<u32>)>;
+
+/// What processes did, and the streams that it names by their places.
+pub type ThreadRows = (Threads, Vec<Arc<StreamInfo>>);
 
 /// What streams were in, and what their states are called.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -116,13 +119,12 @@ impl Live {
     /// # Errors
     /// As for [`Live::density`].
     pub fn states(&self, window: &Window, until: u64) -> Result<Option<States>, ComputeError> {
-        let Some(number) = self.number(0) else { return Ok(None) };
+        let Some(number) = self.schedule() else { return Ok(None) };
         let asked = self.ask_maybe(|t| t.states(number?, window, until))?;
         let mut states = States::default();
         let Some(pending) = asked.pending else {
             for (stream, heap) in asked.streams.into_iter().zip(&asked.heap) {
-                let parts = heap.iter().map(|w| &w.picks.states[..]);
-                let mine = within(parts, window, Transition::time);
+                let mine = told(heap, window.from, window.to);
                 states.rows.push((stream, timeline::states(&mine, window, until)));
             }
             let told = asked.heap.iter().flatten().flat_map(|w| &w.picks.names);
@@ -145,6 +147,33 @@ impl Live {
         Ok(Some(states))
     }
 
+    /// What these processes did in each column, until a time: as the scheduler's events tell of
+    /// the window, and of as long a time before it. Processes are told by their ids and 1, each
+    /// once. Streams are told by their place among those that come with it. `None`: there are no
+    /// such events yet.
+    ///
+    /// # Errors
+    /// As for [`Live::density`].
+    pub fn threads(
+        &self,
+        window: &Window,
+        until: u64,
+        tasks: &[u32],
+    ) -> Result<Option<ThreadRows>, ComputeError> {
+        let Some(number) = self.schedule() else { return Ok(None) };
+        let since = window.from.saturating_sub(window.span());
+        let asked = self.ask_maybe(|t| t.threads(number?, window, (since, until), tasks))?;
+        let threads = match asked.pending {
+            Some(pending) => pending.wait()?,
+            None => {
+                let told: Vec<_> = asked.heap.iter().map(|h| told(h, since, window.to)).collect();
+                let told: Vec<&[Transition]> = told.iter().map(|t| &t[..]).collect();
+                timeline::threads(&told, window, (since, until), tasks)
+            }
+        };
+        Ok(Some((threads, asked.streams)))
+    }
+
     /// What the values of the field of this number among those that are asked for have in common
     /// in each column; a column that some of them have been overwritten of has none. `None`:
     /// there is no such event yet, or [`Live::missing`] says why there are none.
@@ -156,7 +185,7 @@ impl Live {
         value: usize,
         window: &Window,
     ) -> Result<Option<Vec<Option<Aggregate>>>, ComputeError> {
-        let Some(number) = self.number(1 + value) else { return Ok(None) };
+        let Some(number) = self.number(value) else { return Ok(None) };
         let asked = self.ask_maybe(|t| t.values(number?, window))?;
         if let Some(pending) = asked.pending {
             return pending.wait().map(Some);
@@ -164,7 +193,8 @@ impl Live {
         let mut all = vec![Aggregate::NONE; window.columns as usize];
         for heap in &asked.heap {
             let parts = heap.iter().filter_map(|w| w.picks.values.get(value)).map(|v| &v[..]);
-            let found = timeline::aggregate(&within(parts, window, Value::time), window);
+            let mine = within(parts, (window.from, window.to), 0, Value::time);
+            let found = timeline::aggregate(&mine.copied().collect::<Vec<_>>(), window);
             all.iter_mut().zip(found).for_each(|(sum, one)| *sum = sum.and(one));
         }
         Ok(Some(all.into_iter().map(Some).collect()))
@@ -175,7 +205,7 @@ impl Live {
     #[must_use]
     pub fn missing(&self, value: usize, is_end: bool) -> Option<String> {
         let index = lock(&self.index);
-        index.taken.get(1 + value)?.missing(&index.registry.all(), is_end)
+        index.taken.get(value)?.missing(&index.registry.all(), is_end)
     }
 
     /// Streams that have no state, and whose values do not count, because the device has no ring
@@ -187,7 +217,14 @@ impl Live {
         streams.saturating_sub(lanes() as usize)
     }
 
-    /// The number on the device, if it has one, of a field that is taken, if it is.
+    /// The number on the device, if it has one, of what the scheduler tells, if it does.
+    fn schedule(&self) -> Option<Option<usize>> {
+        let schedule = &lock(&self.index).schedule;
+        let is_told = !schedule.refused && schedule.known.switch.is_some();
+        is_told.then_some(schedule.number)
+    }
+
+    /// The same of a field whose values are asked for.
     fn number(&self, taken: usize) -> Option<Option<usize>> {
         match lock(&self.index).taken.get(taken)?.found {
             Found::Here { number, .. } => Some(number),
@@ -265,17 +302,26 @@ fn rows(
     Ok(rows)
 }
 
-/// What may be in a window, or hold when it begins, of what lies in several places, one after
-/// the other in time.
-fn within<'a, T: Clone + 'a>(
+/// What packets tell of a CPU that may be in this time, or hold when it begins. The packet behind
+/// it may tell back who ran at its end.
+fn told(heap: &[Arc<Walked>], from: u64, to: u64) -> Vec<Transition> {
+    let parts = heap.iter().map(|w| &w.picks.states[..]);
+    settle(within(parts, (from, to), 1, Transition::time).copied())
+}
+
+/// What may be in a time, or hold when it begins, of what lies in several places, one after the
+/// other in time; with so many of the places behind it.
+fn within<'a, T: 'a>(
     parts: impl Iterator<Item = &'a [T]>,
-    window: &Window,
+    (from, to): (u64, u64),
+    more: usize,
     time: impl Fn(&T) -> u64,
-) -> Vec<T> {
+) -> impl Iterator<Item = &'a T> {
     let parts: Vec<&[T]> = parts.filter(|p| !p.is_empty()).collect();
-    let first = parts.partition_point(|p| time(&p[0]) <= window.from).saturating_sub(1);
-    let mine = parts[first..].iter().take_while(|p| time(&p[0]) < window.to.max(window.from + 1));
-    mine.copied().flatten().cloned().collect()
+    let first = parts.partition_point(|p| time(&p[0]) <= from).saturating_sub(1);
+    let last = parts.partition_point(|p| time(&p[0]) < to.max(from.saturating_add(1)));
+    let mine = parts[first..(last + more).clamp(first, parts.len())].to_vec();
+    mine.into_iter().flatten()
 }
 
 impl States {

@@ -22,6 +22,7 @@ mod states;
 mod taken;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod timeline;
 mod told;
 mod values;
@@ -31,7 +32,7 @@ pub use classes::class_table;
 pub use count::Wanted;
 pub use density::Run;
 pub use index::{Index, Part};
-pub use live::{Live, States, StreamRows};
+pub use live::{Live, States, StreamRows, ThreadRows};
 pub use pending::{ComputeError, Pending};
 pub use pick::{LaneStates, Picker, StateNames, Take};
 pub use states::Lane;
@@ -52,6 +53,9 @@ pub struct Compute {
     aggregate: Kernel,
     walk: Kernel,
     pick: Kernel,
+    switches: Kernel,
+    gather: Kernel,
+    carry: Kernel,
     /// A row table without a row: there are no bindings of nothing.
     nothing: wgpu::Buffer,
 }
@@ -88,9 +92,20 @@ impl Compute {
             walk: kernel("walk", source!("walk.wgsl"), &[read, read, write, read, write]),
             pick: kernel(
                 "pick",
-                source!("pick.wgsl"),
+                source!("take.wgsl", "pick.wgsl"),
+                &[read, read, read, read, write, write],
+            ),
+            switches: kernel(
+                "switches",
+                source!("take.wgsl", "told.wgsl", "switches.wgsl"),
                 &[read, read, read, read, write, write, write],
             ),
+            gather: kernel(
+                "gather",
+                source!("told.wgsl", "threads.wgsl", "gather.wgsl"),
+                &[read, read, read, read, write, write, write],
+            ),
+            carry: kernel("carry", source!("threads.wgsl", "carry.wgsl"), &[read, read, write]),
             nothing: kernel::upload(device, queue, "nothing", &[0; 4]),
             device: device.clone(),
             queue: queue.clone(),

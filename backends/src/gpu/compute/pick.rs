@@ -1,20 +1,19 @@
-//! Takes a field out of records as they arrive: the states of each stream's lane, or values.
+//! Takes something out of records as they arrive: what each CPU's scheduler tells, or values.
 
 use wgpu::{BufferUsages, CommandEncoder};
 
 use super::kernel::{Params, empty, upload_params, words_bytes};
 use super::{Compute, ComputeError, Pending, Spot};
-use crate::timeline::{Aggregate, Field, Held, Label, Name, Window};
+use crate::timeline::{Aggregate, Field, Held, Kind, Name, Scheduler, Threads, Window};
 
-/// What becomes of a field's value.
+/// What is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {
-    /// It tells the state that the stream's lane is in from then on: `next_pid` of a
-    /// `sched_switch`. The state is its low 32 bits and one more; 0 is what is not known, as
-    /// behind a loss. With it may come what the state is called.
-    States(Option<Label>),
-    /// It is a value, beside its time.
-    Values,
+    /// What the scheduler's events tell of a stream's CPU: see
+    /// [`switches`](crate::timeline::switches).
+    Switches(Scheduler),
+    /// A field's values, each beside its time.
+    Values(Field),
 }
 
 /// What states are called, as far as that is still known: each as it was told last (of several
@@ -27,13 +26,12 @@ pub type LaneStates = (Vec<Held>, StateNames);
 /// States whose names are known in the shader, and words of one.
 const LABELS: usize = 2048;
 const LABEL: usize = 6;
-const STATES: u32 = 0x100;
 const SIGNED: u32 = 0x200;
 
-/// A field that is taken out of records: for each stream a ring of the newest of them.
+/// What is taken out of records: for each stream a ring of the newest of it.
 pub struct Picker {
-    field: Field,
-    take: Take,
+    /// More of the scheduler's events may come to be known.
+    pub(super) take: Take,
     streams: u32,
     lanes: wgpu::Buffer,
     rings: wgpu::Buffer,
@@ -49,6 +47,8 @@ pub(super) struct Picked<'a> {
     pub spot: Spot,
     /// From when on something is missing before it.
     pub lost: Option<u64>,
+    /// From when on nothing is; `None`: its first records are not among the entries.
+    pub begin: Option<u64>,
 }
 
 impl Picker {
@@ -58,7 +58,6 @@ impl Picker {
     /// Rings that are larger than the device binds at once.
     pub fn new(
         compute: &Compute,
-        field: Field,
         take: Take,
         streams: u32,
         capacity: u32,
@@ -77,7 +76,6 @@ impl Picker {
         let list = empty(device, "lanes", lanes.len() as u64 * 4, BufferUsages::STORAGE);
         compute.queue.write_buffer(&list, 0, &words_bytes(&lanes));
         Ok(Self {
-            field,
             take,
             streams,
             lanes: list,
@@ -130,24 +128,44 @@ impl Picker {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (place, (data, buffer, _)) in dispatches.iter().enumerate() {
             let entries = &buffers[*buffer];
-            let used = [&turns, &places, *data, entries, &self.lanes, &self.rings, &self.labels];
-            let group = compute.pick.bind(&compute.device, &uniform, &used);
-            compute.pick.dispatch(&mut pass, &group, place, params[place].count);
+            let mut used = vec![&turns, &places, *data, entries, &self.lanes, &self.rings];
+            let kernel = match self.take {
+                Take::Values(_) => &compute.pick,
+                Take::Switches(_) => {
+                    used.push(&self.labels);
+                    &compute.switches
+                }
+            };
+            let group = kernel.bind(&compute.device, &uniform, &used);
+            kernel.dispatch(&mut pass, &group, place, params[place].count);
         }
     }
 
     fn params(&self, first: u32, count: u32) -> Params {
-        let mut wanted = self.field.bytes;
-        if self.field.signed {
-            wanted |= SIGNED;
+        let bytes = |f: &Field| f.bytes | if f.signed { SIGNED } else { 0 };
+        let mut params = Params { first, count, columns: u32::MAX, ..Params::default() };
+        match &self.take {
+            Take::Values(field) => {
+                (params.columns, params.a, params.b) = (field.class, field.offset, bytes(field));
+            }
+            Take::Switches(scheduler) => {
+                if let Some(s) = &scheduler.switch {
+                    params.columns = s.next.class;
+                    params.more[0] = [s.prev.offset, bytes(&s.prev), s.left.offset, bytes(&s.left)];
+                    let (name, len) = s.name.map_or((0, 0), |l| (l.offset, l.bytes));
+                    params.more[1] = [s.next.offset, bytes(&s.next), name, len];
+                }
+                for (words, wake) in params.more[2..].iter_mut().zip(&scheduler.wakes) {
+                    *words = [u32::MAX; 4];
+                    if let Some(wake) = wake {
+                        let kind = if wake.early { Kind::Waking } else { Kind::Woken };
+                        let task = &wake.task;
+                        *words = [task.class, task.offset, bytes(task), kind as u32];
+                    }
+                }
+            }
         }
-        let mut label = None;
-        if let Take::States(name) = self.take {
-            wanted |= STATES;
-            label = name;
-        }
-        let (c, d) = label.map_or((0, 0), |l| (l.offset, l.bytes));
-        Params { first, count, columns: self.field.class, a: self.field.offset, b: wanted, c, d }
+        params
     }
 
     /// See [`super::Timeline::states`].
@@ -161,6 +179,19 @@ impl Picker {
         let lanes = (&self.lanes, streams.min(self.streams));
         let pending = compute.states_in(&self.rings, lanes, (window, until), Some(&self.labels))?;
         Ok(pending.map(|(held, labels)| (held, labels.chunks(LABEL).filter_map(named).collect())))
+    }
+
+    /// See [`super::Timeline::threads`].
+    pub(super) fn threads(
+        &self,
+        compute: &Compute,
+        streams: u32,
+        window: &Window,
+        times: (u64, u64),
+        tasks: &[u32],
+    ) -> Result<Pending<Threads>, ComputeError> {
+        let lanes = (&self.lanes, streams.min(self.streams));
+        compute.threads_in(&self.rings, lanes, window, times, tasks)
     }
 
     /// See [`super::Timeline::values`].
@@ -198,6 +229,7 @@ fn named(label: &[u32]) -> Option<(u32, Name)> {
 
 fn words(packet: &Picked<'_>) -> [u32; 8] {
     let (spot, since) = (&packet.spot, packet.lost.unwrap_or(0));
+    let begin = packet.begin.unwrap_or(u64::MAX);
     [
         // An entry's offset has the packet's base in it.
         spot.data.wrapping_sub(spot.place.base),
@@ -206,7 +238,7 @@ fn words(packet: &Picked<'_>) -> [u32; 8] {
         packet.lost.is_some().into(),
         since as u32,
         (since >> 32) as u32,
-        0,
-        0,
+        begin as u32,
+        (begin >> 32) as u32,
     ]
 }

@@ -42,6 +42,17 @@ impl Compute {
         window: &Window,
         until: u64,
     ) -> Result<Pending<Vec<Held>>, ComputeError> {
+        let list = self.lanes(transitions, lanes)?;
+        let lanes = (&list, lanes.len() as u32);
+        self.states_in(transitions, lanes, (window, until), None).map(|p| p.map(|(held, _)| held))
+    }
+
+    /// Lanes as a shader reads them, if all lie in the buffer.
+    pub(super) fn lanes(
+        &self,
+        transitions: &wgpu::Buffer,
+        lanes: &[Lane],
+    ) -> Result<wgpu::Buffer, ComputeError> {
         let all = transitions.size() / 16;
         let fits = |l: &Lane| {
             u64::from(l.base) + u64::from(l.capacity) <= all
@@ -57,9 +68,7 @@ impl Compute {
         // A ring without room is one of one: there is no remainder by 0.
         let words: Vec<u32> =
             lanes.iter().flat_map(|l| [l.base, l.capacity.max(1), l.first, l.len]).collect();
-        let list = self.upload("lanes", &words);
-        let lanes = (&list, lanes.len() as u32);
-        self.states_in(transitions, lanes, (window, until), None).map(|p| p.map(|(held, _)| held))
+        Ok(self.upload("lanes", &words))
     }
 
     /// The same of lanes that a shader has made, and another buffer beside it.

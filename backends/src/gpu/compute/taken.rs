@@ -1,6 +1,6 @@
-//! Which fields of which events are taken out of a channel's records for its picture: who runs
-//! next on a CPU, and the values that are asked for. Classes come while it is recorded; a field
-//! is looked for as soon as its class is there, before any record of it is.
+//! What is taken out of a channel's records for its picture: what the scheduler's events tell,
+//! and the values that are asked for. Classes come while it is recorded; a field is looked for as
+//! soon as its class is there, before any record of it is.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use rbpipe_core::channel::possible_cpus;
 use rbpipe_core::class::{ClassId, EventClass};
 
 use super::{ComputeError, Picker, Take, Timeline};
-use crate::timeline::{Entry, Field, Label, Name, Transition, Value, pick, pick_states};
+use crate::timeline::{Entry, Field, Name, Scheduler, Transition, Value, pick, switches};
 
 /// What is wanted of a channel's records beside their times.
 #[derive(Clone, Debug, Default)]
@@ -20,10 +20,22 @@ pub struct Asking {
     pub room: u64,
 }
 
-/// One field that is taken, or is to be.
+/// What the scheduler tells.
+pub(super) struct Schedule {
+    pub known: Scheduler,
+    /// The device does not know all of it.
+    changed: bool,
+    /// Of the device's rings.
+    room: u64,
+    /// On the device, once it has come there.
+    pub number: Option<usize>,
+    /// The device cannot take it.
+    pub refused: bool,
+}
+
+/// One field whose values are taken, or are to be.
 pub(super) struct Taken {
-    /// `None`: who runs.
-    value: Option<(String, String)>,
+    value: (String, String),
     /// Of the device's rings.
     room: u64,
     pub found: Found,
@@ -33,7 +45,7 @@ pub(super) enum Found {
     /// Its class is not there yet.
     Awaited,
     /// There; on the device it has this number, once it is known there.
-    Here { field: Field, take: Take, number: Option<usize> },
+    Here { field: Field, number: Option<usize> },
     /// It cannot be taken, and why.
     Refused(String),
 }
@@ -41,6 +53,7 @@ pub(super) enum Found {
 /// What was taken out of a packet in ordinary memory.
 #[derive(Debug, Default)]
 pub(super) struct Picks {
+    /// To be settled.
     pub states: Vec<Transition>,
     pub names: Vec<(u32, Name)>,
     /// Of each field that is asked for.
@@ -48,11 +61,13 @@ pub(super) struct Picks {
 }
 
 impl Asking {
-    /// The states first, then the values in their order.
-    pub(super) fn taken(self) -> Vec<Taken> {
+    /// What the scheduler tells, and the values in their order.
+    pub(super) fn taken(self) -> (Schedule, Vec<Taken>) {
         let room = self.room / (1 + self.values.len() as u64);
+        let known = Scheduler::default();
+        let schedule = Schedule { known, changed: false, room, number: None, refused: false };
         let one = |value| Taken { value, room, found: Found::Awaited };
-        std::iter::once(one(None)).chain(self.values.into_iter().map(|v| one(Some(v)))).collect()
+        (schedule, self.values.into_iter().map(one).collect())
     }
 }
 
@@ -61,39 +76,73 @@ pub(super) fn lanes() -> u32 {
     (possible_cpus() * 3).clamp(16, 1024)
 }
 
+fn picker(timeline: &Timeline, take: Take, room: u64) -> Result<Picker, ComputeError> {
+    let streams = lanes();
+    let most = (timeline.compute().binding_size() / 16).min(room) / u64::from(streams);
+    let capacity = u32::try_from(most).unwrap_or(u32::MAX);
+    Picker::new(timeline.compute(), take, streams, capacity)
+}
+
+impl Schedule {
+    /// A class has come.
+    pub fn look(&mut self, place: usize, class: &EventClass) {
+        self.changed |= self.known.look(ClassId::from_index(place as u32).number(), class);
+    }
+
+    /// Has the device take what is known from now on.
+    pub fn begin(&mut self, timeline: &mut Timeline) {
+        if !std::mem::take(&mut self.changed) || self.refused {
+            return;
+        }
+        match self.number {
+            Some(number) => timeline.know(number, self.known),
+            None => match picker(timeline, Take::Switches(self.known), self.room) {
+                Ok(picker) => self.number = Some(timeline.pick(picker)),
+                Err(_) => self.refused = true,
+            },
+        }
+    }
+
+    /// Takes it out of a packet's entries, which begins then; `lost`: since when something is
+    /// missing before it.
+    pub fn pick(
+        &self,
+        packet: &[u8],
+        entries: &[Entry],
+        (lost, begin): (Option<u64>, u64),
+        picks: &mut Picks,
+    ) {
+        if self.known.is_unknown() {
+            return;
+        }
+        let before = (lost, Some(begin));
+        (picks.states, picks.names) = switches(packet, 0, entries, &self.known, before);
+        // Each as it was called last.
+        let mut seen = std::collections::HashSet::new();
+        picks.names.reverse();
+        picks.names.retain(|(state, _)| seen.insert(*state));
+    }
+}
+
 impl Taken {
     /// A class has come.
     pub fn look(&mut self, place: usize, class: &EventClass) {
+        let (event, name) = &self.value;
         // One that has not what is wanted may be followed by one of the same name that has.
-        if matches!(self.found, Found::Here { .. }) {
+        if matches!(self.found, Found::Here { .. }) || *event != class.name {
             return;
         }
         let id = ClassId::from_index(place as u32).number();
-        let here = |field, take| Found::Here { field, take, number: None };
-        match &self.value {
-            None if class.name.rsplit(':').next() == Some("sched_switch") => {
-                if let Some(field) = Field::of(id, class, "next_pid") {
-                    let label = Label::of(class, "next_comm");
-                    self.found = here(field, Take::States(label));
-                }
-            }
-            Some((event, name)) if *event == class.name => {
-                self.found = match Field::of(id, class, name) {
-                    Some(field) => here(field, Take::Values),
-                    None => Found::Refused(refusal(class, name)),
-                };
-            }
-            _ => {}
-        }
+        self.found = match Field::of(id, class, name) {
+            Some(field) => Found::Here { field, number: None },
+            None => Found::Refused(refusal(class, name)),
+        };
     }
 
     /// Has the device take it from now on.
     pub fn begin(&mut self, timeline: &mut Timeline) {
-        let Found::Here { field, take, number: number @ None } = &mut self.found else { return };
-        let streams = lanes();
-        let most = (timeline.compute().binding_size() / 16).min(self.room) / u64::from(streams);
-        let capacity = u32::try_from(most).unwrap_or(u32::MAX);
-        match Picker::new(timeline.compute(), *field, *take, streams, capacity) {
+        let Found::Here { field, number: number @ None } = &mut self.found else { return };
+        match picker(timeline, Take::Values(*field), self.room) {
             Ok(picker) => *number = Some(timeline.pick(picker)),
             Err(ComputeError(why)) => self.found = Found::Refused(why),
         }
@@ -101,33 +150,17 @@ impl Taken {
 
     /// Takes it out of a packet's entries.
     pub fn pick(&self, packet: &[u8], entries: &[Entry], picks: &mut Picks) {
-        let mut values = Vec::new();
-        match &self.found {
-            Found::Here { field, take: Take::States(label), .. } => {
-                let (states, names) = pick_states(packet, 0, entries, field, label.as_ref());
-                picks.states.extend(states);
-                picks.names = names;
-                // Each as it was called last.
-                let mut seen = std::collections::HashSet::new();
-                picks.names.reverse();
-                picks.names.retain(|(state, _)| seen.insert(*state));
-                return;
-            }
-            Found::Here { field, take: Take::Values, .. } => {
-                values = pick(packet, 0, entries, field);
-            }
-            Found::Awaited | Found::Refused(_) => {}
-        }
-        if self.value.is_some() {
-            picks.values.push(values);
-        }
+        picks.values.push(match &self.found {
+            Found::Here { field, .. } => pick(packet, 0, entries, field),
+            Found::Awaited | Found::Refused(_) => Vec::new(),
+        });
     }
 
     /// Why there are no values; `None`: there are, or, if it is not the end, may be.
     pub fn missing(&self, classes: &[Arc<EventClass>], is_end: bool) -> Option<String> {
         match (&self.found, &self.value) {
             (Found::Refused(why), _) => Some(why.clone()),
-            (Found::Awaited, Some((event, _))) if is_end => Some(format!(
+            (Found::Awaited, (event, _)) if is_end => Some(format!(
                 "no event {event:?} has come; {}",
                 list("events", classes, |c| &c.name)
             )),

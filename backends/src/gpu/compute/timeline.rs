@@ -16,10 +16,10 @@ use rbpipe_core::class::EventClass;
 use wgpu::{BufferUsages, CommandEncoder};
 
 use super::kernel::empty;
-use super::pick::{LaneStates, Picked, Picker};
+use super::pick::{LaneStates, Picked, Picker, Take};
 use super::walk::{Walker, totals};
 use super::{Compute, ComputeError, Index, Pending, Run, Spot, Totals, Wanted, class_table};
-use crate::timeline::{Aggregate, Filter, Place, Rows, Window};
+use crate::timeline::{Aggregate, Filter, Place, Rows, Scheduler, Threads, Window};
 
 /// A packet in the store.
 #[derive(Clone, Debug)]
@@ -132,9 +132,15 @@ impl Timeline {
         self.pickers.len() - 1
     }
 
-    /// What each stream was in in each column, until a time, stream after stream, and what states
-    /// are called: of a field that is picked with [`Take::States`](super::Take::States). `None`:
-    /// no such field.
+    /// More of the scheduler's events are known from now on.
+    pub fn know(&mut self, picked: usize, scheduler: Scheduler) {
+        if let Some(picker) = self.pickers.get_mut(picked) {
+            picker.take = Take::Switches(scheduler);
+        }
+    }
+
+    /// Who ran on each stream's CPU in each column, until a time, stream after stream, and what
+    /// processes are called: of what is picked with [`Take::Switches`]. `None`: nothing is.
     ///
     /// # Errors
     /// More bins than the device binds at once.
@@ -148,8 +154,24 @@ impl Timeline {
         Some(picker.states(&self.compute, self.index.streams(), window, until))
     }
 
+    /// What these processes did: [`threads`](crate::timeline::threads) of what is picked with
+    /// [`Take::Switches`]. `None`: nothing is.
+    ///
+    /// # Errors
+    /// More columns and processes than the device binds at once.
+    pub fn threads(
+        &self,
+        picked: usize,
+        window: &Window,
+        times: (u64, u64),
+        tasks: &[u32],
+    ) -> Option<Result<Pending<Threads>, ComputeError>> {
+        let picker = self.pickers.get(picked)?;
+        Some(picker.threads(&self.compute, self.index.streams(), window, times, tasks))
+    }
+
     /// What the values of all streams have in common in each column: of a field that is picked
-    /// with [`Take::Values`](super::Take::Values). A column that a stream's older values have
+    /// with [`Take::Values`]. A column that a stream's older values have
     /// been overwritten of has `None`. `None` of all: no such field.
     ///
     /// # Errors
@@ -189,11 +211,16 @@ impl Timeline {
         let (mut groups, mut picks) = (Groups::new(), Vec::new());
         for packet in packets {
             let (records, lane) = (packet.place.room, packet.stream);
+            let (begin, end) = (packet.place.begin, packet.place.end);
             let most = u32::try_from(self.index.capacity()).unwrap_or(u32::MAX);
             let mut skip = records.saturating_sub(most);
+            // What is left out of it is missing.
+            let (mut lost, mut since) = match skip {
+                0 => (packet.lost, Some(begin)),
+                _ => (Some(begin), None),
+            };
             // A packet without records is walked, too: it may have some that were given up.
             loop {
-                let (begin, end) = (packet.place.begin, packet.place.end);
                 let part = self.index.place(packet.stream, records - skip, begin, end);
                 let Some(part) = part else {
                     self.encode(encoder, &mut groups, &mut picks)?;
@@ -211,8 +238,9 @@ impl Timeline {
                     None => groups.push((packet.data, part.buffer, vec![spot])),
                 }
                 if !self.pickers.is_empty() {
-                    let lost = packet.lost.filter(|_| skip == 0);
-                    picks.push(Picked { data: packet.data, buffer: part.buffer, lane, spot, lost });
+                    let (lost, begin) = (lost.take(), since.take());
+                    let (data, buffer) = (packet.data, part.buffer);
+                    picks.push(Picked { data, buffer, lane, spot, lost, begin });
                 }
                 skip += part.len;
                 if last {

@@ -9,10 +9,10 @@ use rbpipe_core::class::ClassRegistry;
 use rbpipe_core::decode::Classes;
 use wgpu::CommandEncoder;
 
-use super::taken::{Picks, Taken};
+use super::taken::{Picks, Schedule, Taken};
 use super::{Arrival, Asking, Timeline, Totals};
 use crate::gpu::{GpuDevice, PacketEntry, Place};
-use crate::timeline::{self, Entry, Name, Transition, walk};
+use crate::timeline::{self, Entry, Name, walk};
 
 /// See the module.
 pub(super) struct Index {
@@ -22,9 +22,10 @@ pub(super) struct Index {
     /// The stream of each row, and when its last packet ended.
     pub streams: Vec<Arc<StreamInfo>>,
     pub ends: Vec<Option<u64>>,
-    /// The states, then the values that are asked for.
+    /// What is taken out of records: what the scheduler tells, and the values that are asked for.
+    pub schedule: Schedule,
     pub taken: Vec<Taken>,
-    /// What states are called, as the device told.
+    /// What processes are called, by their states, as the device told.
     pub names: HashMap<u32, Name>,
     /// On the device, as long as there is one; it knows so many classes.
     pub device: Option<Timeline>,
@@ -49,12 +50,14 @@ pub(super) struct Told(pub Arc<Mutex<Index>>);
 
 impl Index {
     pub fn new(registry: Arc<ClassRegistry>, device: Option<Timeline>, asking: Asking) -> Self {
+        let (schedule, taken) = asking.taken();
         Self {
             registry,
             classes: Classes::default(),
             streams: Vec::new(),
             ends: Vec::new(),
-            taken: asking.taken(),
+            schedule,
+            taken,
             names: HashMap::new(),
             device,
             device_knows: 0,
@@ -90,6 +93,7 @@ impl Index {
         }
         let all = self.registry.all();
         for (place, class) in all.iter().enumerate().skip(known) {
+            self.schedule.look(place, class);
             self.taken.iter_mut().for_each(|t| t.look(place, class));
         }
         self.classes = Classes::new(all);
@@ -105,7 +109,9 @@ impl crate::gpu::Arrival for Told {
             (row, index.lost(row, p))
         };
         let rows: Vec<(usize, Option<u64>)> = packets.iter().map(row).collect();
-        let Index { device: Some(timeline), device_knows, classes, taken, .. } = &mut *index else {
+        let Index { device: Some(timeline), device_knows, classes, schedule, taken, .. } =
+            &mut *index
+        else {
             return;
         };
         let arrivals: Vec<Arrival<'_>> = packets
@@ -126,6 +132,7 @@ impl crate::gpu::Arrival for Told {
             if *device_knows != classes.len() {
                 *device_knows = classes.len();
                 timeline.classes(classes.all().map(|c| &**c));
+                schedule.begin(timeline);
                 taken.iter_mut().for_each(|t| t.begin(timeline));
             }
             timeline.arrive(encoder, &arrivals)
@@ -148,11 +155,12 @@ impl crate::gpu::Arrival for Told {
         totals.missing = totals.missing.wrapping_add((packet.records as u32).wrapping_sub(found));
         totals.damaged += u32::from(walk.stop != timeline::Stop::End);
         let mut picks = Picks::default();
-        picks.states.extend(index.lost(row, packet).map(|since| Transition::new(since, 0)));
+        let before = (index.lost(row, packet), packet.first);
         // Where records are missing that are to be there, nothing is known any more.
         let damaged = walk.entries.len() < place.room as usize;
         let filled = damaged.then(|| walk.filled(&place));
         let entries = filled.as_ref().unwrap_or(&walk.entries);
+        index.schedule.pick(bytes, entries, before, &mut picks);
         index.taken.iter().for_each(|t| t.pick(bytes, entries, &mut picks));
         let walked = Walked { number: packet.number, entries: walk.entries, picks };
         index.heap[row].push_back(Arc::new(walked));

@@ -9,6 +9,8 @@ use super::super::compute::{self, Asking, ComputeError};
 use super::super::config::Kind;
 use super::super::device::Gpu;
 use super::super::store::Store;
+use super::states::busiest;
+use super::threads::Did;
 use crate::picture::Range;
 use crate::timeline::{Aggregate, Window};
 
@@ -26,6 +28,8 @@ pub(super) struct Bins {
     pub(super) classes: Vec<Vec<u32>>,
     /// Who ran, where that is told.
     pub(super) states: Option<compute::States>,
+    /// What processes did, those that ran longest.
+    pub(super) threads: Option<Did>,
     /// Of each field that is asked for.
     pub(super) values: Vec<Option<Vec<Option<Range>>>>,
 }
@@ -49,14 +53,15 @@ pub(super) fn watch(
     compute::Live::watch(store, device, Arc::clone(registry), all - all / 4, asking)
 }
 
-/// Counts what is in a window, who ran until a time, and so many fields' values.
+/// Counts what is in a window, who ran until a time, what so many processes did, and so many
+/// fields' values.
 ///
 /// # Errors
 /// The device does not.
 pub(super) fn count(
     live: &compute::Live,
     (window, until): (&Window, u64),
-    (classes, values): (usize, usize),
+    (classes, values, threads): (usize, usize, usize),
 ) -> Result<Bins, ComputeError> {
     let classes: Vec<u32> =
         (0..classes.min(CLASSES) as u32).map(|i| ClassId::from_index(i).number()).collect();
@@ -70,10 +75,19 @@ pub(super) fn count(
     }
     let by_class = live.by_class(window, &classes)?;
     let columns = window.columns.max(1) as usize;
+    let states = live.states(window, until)?;
+    let mut tasks = states.as_ref().map_or_else(Vec::new, busiest);
+    let all = tasks.len();
+    tasks.truncate(threads);
+    let found = match tasks.len() {
+        0 => None,
+        _ => live.threads(window, until, &tasks)?,
+    };
     Ok(Bins {
         streams: rows.into_iter().map(|(stream, bins)| (stream.id, bins)).collect(),
         classes: by_class.chunks_exact(columns).map(<[u32]>::to_vec).collect(),
-        states: live.states(window, until)?,
+        states,
+        threads: found.map(|(found, streams)| Did { tasks, all, found, streams }),
         values: (0..values)
             .map(|n| Ok(live.values(n, window)?.map(|all| all.into_iter().map(range).collect())))
             .collect::<Result<_, ComputeError>>()?,

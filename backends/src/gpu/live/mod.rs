@@ -2,10 +2,11 @@
 //! a display.
 //!
 //! ```text
-//! on arrival    the walker makes entries of a packet's records;
-//!               who runs next and values are taken out of them   (index.rs; in video memory)
+//! on arrival    the walker makes entries of a packet's records; what the scheduler tells
+//!               and values are taken out of them                 (index.rs; in video memory)
 //! each picture  bins are counted there, and come back            (index.rs)
-//!               lanes, axis and legend are drawn      (scene.rs, states.rs, crate::picture)
+//!               lanes, axis and legend are drawn
+//!                             (scene.rs, states.rs, threads.rs, crate::picture)
 //! ```
 //!
 //! Where there is no device, or no more, the same is counted by the functions of
@@ -16,6 +17,7 @@ mod scene;
 mod states;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -35,6 +37,10 @@ use scene::Scene;
 
 /// Records are to be in the store this long after their commit, at most: a picture has them all.
 pub(super) const WITHIN: Duration = Duration::from_millis(10);
+
+/// So many rows of pixels a process's lane has at least; more of them are not tried.
+const THREAD: u32 = 14;
+const THREADS: usize = 128;
 
 /// What is asked for.
 pub(super) struct Wish {
@@ -206,7 +212,8 @@ impl Painter {
         let picture = loop {
             let (from, to, columns) = (sketch.from, sketch.to, self.columns);
             let window = Window { from, to, columns };
-            let rows = (self.scene.classes.len(), self.wish.values.len());
+            let threads = (self.wish.size.1 / THREAD) as usize;
+            let rows = (self.scene.classes.len(), self.wish.values.len(), threads.min(THREADS));
             let bins = index::count(&self.index, (&window, sketch.until), rows)
                 .map_err(|e| e.to_string())?;
             let mut picture = self.scene.fill(&sketch, bins, columns, &room);

@@ -1,6 +1,6 @@
 //! From bins to a picture: a lane for each field whose values are asked for, for each CPU that
-//! tells who ran, for each other stream, and for each event class that there is much of. Knows no
-//! device.
+//! tells who ran, for the processes that ran longest, for each other stream, and for each event
+//! class that there is much of. Knows no device.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use rbpipe_core::packet::StreamClass;
 use super::super::store::Table;
 use super::index::Bins;
 use super::states::Ran;
-use crate::picture::{Content, Gap, Group, Ink, Key, Lane, Picture, Range, number, span};
+use super::threads::Thread;
+use crate::picture::{Arrow, Content, Gap, Group, Ink, Key, Lane, Picture, Range, number, span};
 use crate::timeline::Window;
 
 /// More lanes of a kind are not tried.
@@ -18,8 +19,9 @@ const MOST: usize = 256;
 /// Places of the groups.
 const VALUES: usize = 0;
 const CPUS: usize = 1;
-const STREAMS: usize = 2;
-const EVENTS: usize = 3;
+const TASKS: usize = 2;
+const STREAMS: usize = 3;
+const EVENTS: usize = 4;
 
 /// What stays the same from picture to picture.
 pub(super) struct Scene {
@@ -85,7 +87,7 @@ impl Scene {
             }
         }
         streams.sort();
-        let groups = ["Values", "CPUs", "Streams", "Events"];
+        let groups = ["Values", "CPUs", "Threads", "Streams", "Events"];
         let groups = groups.map(|n| Group { name: n.into(), ..Group::default() });
         let until = table.span().map_or(from, |(_, newest)| newest.saturating_add(1));
         let picture = Picture {
@@ -118,10 +120,11 @@ impl Scene {
             .filter(|(sum, ..)| *sum > 0)
             .collect();
         events.sort_by(|a, b| (b.0, a.2).cmp(&(a.0, b.2)));
-        let ran = bins
-            .states
-            .take()
-            .map_or_else(Ran::default, |states| Ran::of(&states, &Window { from, to, columns }));
+        let window = Window { from, to, columns };
+        let states = bins.states.take().unwrap_or_default();
+        let ran = Ran::of(&states, &window);
+        let did = bins.threads.take();
+        let mut threads = did.as_ref().map_or_else(Vec::new, |did| did.lanes(&states, &window));
         let mut cpus: Vec<(u32, String)> = Vec::new();
         streams.retain(|one| {
             let tells = ran.lanes.contains_key(&one.0);
@@ -153,6 +156,10 @@ impl Scene {
             picture.legend.push(Key { ink: Ink::Lost, name: "lost".into() });
         }
         let mut key = |ink, name: &str| picture.legend.push(Key { ink, name: name.into() });
+        if !threads.is_empty() {
+            key(Ink::Waiting, "waits for a CPU");
+            key(Ink::Blocked, "blocked");
+        }
         if !cpus.is_empty() {
             key(Ink::Idle, "idle");
             key(Ink::Others, "others");
@@ -169,6 +176,8 @@ impl Scene {
         let mut cpu_height = if cpus.len() > 8 { 150 } else { 230 };
         loop {
             picture.groups[CPUS].note = more(cpus.len(), all_cpus, "first");
+            let all_threads = did.as_ref().map_or(0, |did| did.all);
+            picture.groups[TASKS].note = more(threads.len(), all_threads, "busiest");
             picture.groups[STREAMS].note = more(streams.len(), all_streams, "first");
             picture.groups[EVENTS].note = more(events.len(), all_events, "most frequent");
             let of_value = |(name, values): &(&String, Vec<Option<Range>>)| Lane {
@@ -190,6 +199,14 @@ impl Scene {
                 lane(STREAMS, name.clone(), sum(&bins), bins)
             };
             let lanes = values.iter().map(of_value).chain(cpus.iter().map(of_cpu));
+            let of_thread = |thread: &Thread| Lane {
+                name: thread.name.clone(),
+                detail: format!("{} {:>6}", thread.task - 1, percent(thread.ran, to - from)),
+                group: TASKS,
+                height: 130,
+                content: Content::States(thread.cells.clone(), Arc::clone(&thread.states)),
+            };
+            let lanes = lanes.chain(threads.iter().map(of_thread));
             let lanes = lanes.chain(streams.iter().map(of_stream));
             picture.lanes =
                 lanes
@@ -200,7 +217,9 @@ impl Scene {
             if room(&picture) >= picture.lanes.len() {
                 break;
             }
-            if events.len() >= streams.len() && events.len() > 3 {
+            if threads.len() > 4 && threads.len() >= 2 * events.len() {
+                threads.pop();
+            } else if events.len() >= streams.len() && events.len() > 3 {
                 events.pop();
             } else if streams.len() > 3 {
                 streams.pop();
@@ -212,6 +231,8 @@ impl Scene {
                 events.pop();
             } else if streams.len() > 1 {
                 streams.pop();
+            } else if threads.len() > 1 {
+                threads.pop();
             } else if cpus.len() > 1 {
                 cpus.pop();
             } else {
@@ -219,9 +240,24 @@ impl Scene {
             }
         }
         let place = |id: u32| {
-            let mut lanes = cpus.iter().chain(&streams);
-            Some(values.len() + lanes.position(|(stream, _)| *stream == id)?)
+            let before = values.len();
+            if let Some(cpu) = cpus.iter().position(|(stream, _)| *stream == id) {
+                return Some(before + cpu);
+            }
+            let stream = streams.iter().position(|(stream, _)| *stream == id)?;
+            Some(before + cpus.len() + threads.len() + stream)
         };
+        let thread = |task: u32| {
+            let place = threads.iter().position(|t| t.task == task)?;
+            Some(values.len() + cpus.len() + place)
+        };
+        let arrows = did.as_ref().map_or_else(Vec::new, |did| did.arrows(thread, place));
+        // Far out they would be a curtain.
+        if !arrows.is_empty() && arrows.len() as u32 <= columns / 8 {
+            picture.facts.insert(1, format!("arrows: who wakes whom ({})", arrows.len()));
+            let time = |a: Arrow| Arrow { time: a.time.saturating_add(self.clock_offset), ..a };
+            picture.arrows = arrows.into_iter().map(time).collect();
+        }
         let at = |time: u64| time.clamp(from, to).saturating_add(self.clock_offset);
         picture.lost = gaps
             .iter()

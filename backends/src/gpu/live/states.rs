@@ -9,11 +9,11 @@ use crate::timeline::{Held, Window};
 
 /// States that all lanes know: nothing is known, nobody runs, several that are not told apart.
 /// Then come processes.
-const UNKNOWN: u16 = 0;
-const IDLE: u16 = 1;
-const OTHERS: u16 = 2;
+pub(super) const UNKNOWN: u16 = 0;
+pub(super) const IDLE: u16 = 1;
+pub(super) const OTHERS: u16 = 2;
 /// The state of a CPU that runs the idle process, whose id is 0.
-const NOBODY: u32 = 1;
+pub(super) const NOBODY: u32 = 1;
 /// Names in the legend at most.
 const KEYS: usize = 24;
 
@@ -37,23 +37,13 @@ impl Ran {
         if rows.is_empty() {
             return Self::default();
         }
-        let mut ran: HashMap<u32, u64> = HashMap::new();
-        for (state, time) in rows.iter().flat_map(|(_, held)| held).flat_map(|h| h.longest) {
-            if state > NOBODY {
-                *ran.entry(state).or_default() += time;
-            }
-        }
-        let mut order: Vec<(u64, u32)> = ran.into_iter().map(|(s, t)| (u64::MAX - t, s)).collect();
-        order.sort_unstable();
-        let name = |state: u32| match states.names.get(&state) {
-            Some(name) => shown(name),
-            None => format!("pid {}", state - 1),
-        };
+        let order = busiest(states);
+        let name = |state: u32| name(states, state);
         let common = [("", Ink::Unknown), ("", Ink::Idle), ("", Ink::Others)];
         let mut list: Vec<State> =
             common.map(|(name, ink)| State { name: name.into(), ink }).into();
         let mut ranks = HashMap::from([(NOBODY, IDLE)]);
-        for ((_, state), rank) in order.iter().zip(OTHERS + 1..u16::MAX) {
+        for (state, rank) in order.iter().zip(OTHERS + 1..u16::MAX) {
             let name = name(*state);
             ranks.insert(*state, rank);
             list.push(State { ink: Ink::of(&name), name });
@@ -76,6 +66,27 @@ impl Ran {
     }
 }
 
+/// Processes (ids and 1), those first that ran longest, as far as they are told apart.
+pub(super) fn busiest(states: &States) -> Vec<u32> {
+    let mut ran: HashMap<u32, u64> = HashMap::new();
+    for (state, time) in states.rows.iter().flat_map(|(_, held)| held).flat_map(|h| h.longest) {
+        if state > NOBODY {
+            *ran.entry(state).or_default() += time;
+        }
+    }
+    let mut order: Vec<(u64, u32)> = ran.into_iter().map(|(s, t)| (u64::MAX - t, s)).collect();
+    order.sort_unstable();
+    order.into_iter().map(|(_, state)| state).collect()
+}
+
+/// What a process is called.
+pub(super) fn name(states: &States, state: u32) -> String {
+    match states.names.get(&state) {
+        Some(name) => shown(name),
+        None => format!("pid {}", state - 1),
+    }
+}
+
 /// What a column of so many nanoseconds is drawn as: processes lowest, those that ran longest in
 /// all first; then those that are not told apart, then nobody.
 fn cell(held: &Held, width: u64, ranks: &HashMap<u32, u16>) -> Cell {
@@ -93,10 +104,15 @@ fn cell(held: &Held, width: u64, ranks: &HashMap<u32, u16>) -> Cell {
     let mut cell = Cell::default();
     let parts = parts.into_iter().filter(|(state, time)| *state != UNKNOWN && *time > 0);
     for (share, (state, time)) in cell.shares.iter_mut().zip(parts) {
-        let part = u128::from(time) * u128::from(Cell::WHOLE) / u128::from(width);
-        *share = Share { state, part: u16::try_from(part).unwrap_or(Cell::WHOLE) };
+        *share = Share { state, part: part(time, width) };
     }
     cell
+}
+
+/// A time's part of a column.
+pub(super) fn part(time: u64, width: u64) -> u16 {
+    let part = u128::from(time) * u128::from(Cell::WHOLE) / u128::from(width.max(1));
+    u16::try_from(part).unwrap_or(Cell::WHOLE)
 }
 
 /// A name up to its zero; what is no character is none in a picture.

@@ -71,7 +71,7 @@ fn a_scene_has_the_most_frequent_and_says_the_rest() {
     assert_eq!(all.facts[..3], ["6 events", "7 events lost", "2 packets lost"]);
     let some = scene.fill(&sketch, bins, 3, &|_| 2);
     assert_eq!(some.lanes.len(), 2);
-    assert_eq!(some.groups[3].note, "the 1 most frequent, and 1 more");
+    assert_eq!(some.groups[4].note, "the 1 most frequent, and 1 more");
 }
 
 /// A CPU that tells who ran has a lane of that in place of its counts: the longest at the bottom,
@@ -109,6 +109,7 @@ fn a_scene_has_who_ran_and_values() {
         streams: [(3, vec![1, 2, 3]), (4, vec![5, 0, 0])].into(),
         classes: vec![],
         states: Some(states),
+        threads: None,
         values: vec![None, Some(vec![None, Some(range), None])],
     };
     let picture = scene.fill(&sketch, bins, 3, &|_| 99);

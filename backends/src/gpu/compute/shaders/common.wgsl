@@ -10,6 +10,7 @@ struct Params {
     b: u32,
     c: u32,
     d: u32,
+    more: array<vec4<u32>, 5>,
 }
 
 const NONE = 0xffffffffu;

@@ -7,6 +7,7 @@ mod counts;
 mod index;
 mod lanes;
 mod picks;
+mod threads;
 mod walks;
 
 use std::sync::OnceLock;
@@ -59,7 +60,7 @@ fn entry_words(entries: &[Entry]) -> Vec<u32> {
 }
 
 fn transition_words(all: &[Transition]) -> Vec<u32> {
-    all.iter().flat_map(|t| [t.low, t.high, t.state, t.pad]).collect()
+    all.iter().flat_map(|t| [t.low, t.high, t.state, t.told]).collect()
 }
 
 fn value_words(all: &[Value]) -> Vec<u32> {

@@ -1,21 +1,22 @@
-//! Fields out of records, as lanes of states and as values.
-
-use std::collections::{HashMap, HashSet};
+//! Values of fields out of records, and how packets arrive.
 
 use super::walks::{classes, packet};
 use super::*;
 use crate::timeline::tests::Random;
-use crate::timeline::{
-    Aggregate, Field, Label, Name, Place, Transition, Value, Window, aggregate, pick, pick_states,
-    states, walk,
-};
+use crate::timeline::{Aggregate, Field, Place, Value, Window, aggregate, pick, walk};
 
-const STREAMS: usize = 3;
+pub(super) const STREAMS: usize = 3;
 
-/// One batch after the other: packets of several streams in several buffers, some behind a loss.
-/// Gives what each stream's packets are, in order.
-fn arrive(compute: &Compute, timeline: &mut Timeline, random: &mut Random) -> Vec<Vec<Seen>> {
-    let classes = classes();
+/// One batch after the other: packets of several streams in several buffers, some behind a loss,
+/// of as many records as `make` is told, which is told the stream and when it begins, too. Gives
+/// what each stream's packets are, in order.
+pub(super) fn arrive_of(
+    compute: &Compute,
+    timeline: &mut Timeline,
+    random: &mut Random,
+    classes: &rbpipe_core::decode::Classes,
+    mut make: impl FnMut(&mut Random, usize, u64, u64) -> (Vec<u8>, Place),
+) -> Vec<Vec<Seen>> {
     let all: Vec<_> = classes.all().cloned().collect();
     timeline.classes(all.iter().map(|c| &**c));
     let mut seen: Vec<Vec<Seen>> = vec![Vec::new(); STREAMS];
@@ -25,7 +26,7 @@ fn arrive(compute: &Compute, timeline: &mut Timeline, random: &mut Random) -> Ve
         for _ in 0..1 + random.below(12) {
             let stream = random.below(STREAMS as u64) as usize;
             let records = [0, 40, 400][random.below(3) as usize];
-            let (mut bytes, mut place) = packet(random, &classes, records, begins[stream]);
+            let (mut bytes, mut place) = make(random, stream, records, begins[stream]);
             // Something is missing since the packet before, or some time later.
             let lost = (random.below(4) == 0).then(|| begins[stream]);
             begins[stream] = place.end;
@@ -62,11 +63,19 @@ fn arrive(compute: &Compute, timeline: &mut Timeline, random: &mut Random) -> Ve
     seen
 }
 
+/// Packets of all classes.
+fn arrive(compute: &Compute, timeline: &mut Timeline, random: &mut Random) -> Vec<Vec<Seen>> {
+    let classes = classes();
+    arrive_of(compute, timeline, random, &classes, |random, _, records, begin| {
+        packet(random, &classes, records, begin)
+    })
+}
+
 #[derive(Clone)]
-struct Seen {
-    bytes: Vec<u8>,
-    place: Place,
-    lost: Option<u64>,
+pub(super) struct Seen {
+    pub bytes: Vec<u8>,
+    pub place: Place,
+    pub lost: Option<u64>,
 }
 
 /// The values of a field in a stream's packets.
@@ -75,25 +84,6 @@ fn picked(packets: &[Seen], field: &Field) -> Vec<Value> {
         pick(bytes, place.base, &walk(bytes, place, &classes()).entries, field)
     };
     packets.iter().flat_map(values).collect()
-}
-
-/// The states that it tells, and what they are called.
-fn told(
-    packets: &[Seen],
-    field: &Field,
-    label: Option<Label>,
-) -> (Vec<Transition>, Vec<(u32, Name)>) {
-    let (mut all, mut names) = (Vec::new(), Vec::new());
-    for Seen { bytes, place, lost } in packets {
-        all.extend(lost.map(|since| Transition::new(since, 0)));
-        let filled = walk(bytes, place, &classes()).filled(place);
-        let (states, mine) = pick_states(bytes, place.base, &filled, field, label.as_ref());
-        all.extend(states);
-        names.extend(mine);
-    }
-    // What is not known already takes no place.
-    all.dedup_by(|next, t| (t.state, next.state) == (0, 0));
-    (all, names)
 }
 
 /// Fields of 1, 2, 4 and 8 bytes, behind nothing and behind another.
@@ -116,7 +106,7 @@ fn values_are_taken_in_their_order() {
     for field in fields() {
         let mut timeline = Timeline::new(&compute.device, &compute.queue, 8000).unwrap();
         // Streams beyond the picker's are nobody's.
-        let picker = Picker::new(compute, field, Take::Values, 2, 20).unwrap();
+        let picker = Picker::new(compute, Take::Values(field), 2, 20).unwrap();
         let number = timeline.pick(picker);
         let seen = arrive(compute, &mut timeline, &mut random);
         let rings = timeline.pickers()[number].read(|b| read(compute, b));
@@ -137,7 +127,8 @@ fn columns_have_the_values_of_all_streams_that_are_still_there() {
     // Behind what was overwritten, and all of it.
     for (field, room) in fields().into_iter().zip([1000, 30, 1000, 30, 1000, 30]) {
         let mut timeline = Timeline::new(&compute.device, &compute.queue, 8000).unwrap();
-        let picker = Picker::new(compute, field, Take::Values, STREAMS as u32, room).unwrap();
+        let take = Take::Values(field);
+        let picker = Picker::new(compute, take, STREAMS as u32, room).unwrap();
         let number = timeline.pick(picker);
         let seen = arrive(compute, &mut timeline, &mut random);
         let newest = seen.iter().flatten().map(|s| s.place.end).max().unwrap();
@@ -163,47 +154,10 @@ fn columns_have_the_values_of_all_streams_that_are_still_there() {
 }
 
 #[test]
-fn lanes_have_the_states_that_their_field_tells() {
+fn rings_that_no_shader_sees_whole_are_refused() {
     let Some(compute) = compute() else { return };
-    let mut random = Random(22);
-    for (field, room) in fields().into_iter().zip([1000, 64, 1000, 64, 1000, 1000]) {
-        let mut timeline = Timeline::new(&compute.device, &compute.queue, 8000).unwrap();
-        // Whatever lies there: what is called so is not looked at.
-        let bytes = [1, 4, 7, 12][random.below(4) as usize];
-        let label = (field.class == 2).then_some(Label { offset: 0, bytes });
-        let take = Take::States(label);
-        let picker = Picker::new(compute, field, take, STREAMS as u32, room).unwrap();
-        let number = timeline.pick(picker);
-        let seen = arrive(compute, &mut timeline, &mut random);
-        let newest = seen.iter().flatten().map(|s| s.place.end).max().unwrap();
-        for window in [
-            Window { from: 0, to: u64::MAX, columns: 3 },
-            Window { from: 1 << 40, to: newest, columns: 200 },
-        ] {
-            let until = newest - random.below(1 << 32);
-            let asked = timeline.states(number, &window, until).unwrap().unwrap();
-            let (found, names) = asked.wait().unwrap();
-            let (mut plain, mut called) = (Vec::new(), HashMap::<u32, HashSet<Name>>::new());
-            for packets in &seen {
-                let (all, names) = told(packets, &field, label);
-                let newest = &all[all.len().saturating_sub(room as usize)..];
-                plain.extend(states(newest, &window, until));
-                names
-                    .into_iter()
-                    .for_each(|(s, name)| _ = called.entry(s).or_default().insert(name));
-            }
-            assert_eq!(found, plain, "{field:?} in {window:?}");
-            assert!(found.iter().any(|held| held.longest[0].0 != 0));
-            // Each is called as it was told; where two streams told it at once it may have none.
-            for (state, name) in &names {
-                assert!(called[state].contains(name), "{state} is {name:?}");
-            }
-            assert!(names.len() * 10 >= called.len() * 9, "{} of {}", names.len(), called.len());
-            assert_eq!(names.is_empty(), label.is_none());
-        }
-    }
     assert!(matches!(
-        Picker::new(compute, fields()[0], Take::Values, u32::MAX, u32::MAX),
+        Picker::new(compute, Take::Values(fields()[0]), u32::MAX, u32::MAX),
         Err(e) if e.to_string().contains("keep fewer")
     ));
 }

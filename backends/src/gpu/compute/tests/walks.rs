@@ -63,6 +63,23 @@ pub(super) fn packet(
     records: u64,
     begin: u64,
 ) -> (Vec<u8>, Place) {
+    packet_of(random, records, begin, |random| {
+        // Not the endless ones.
+        let place = random.below(classes.len() as u64 - 3) as u32;
+        let place = if place >= 7 { place + 3 } else { place };
+        let mut bytes = Vec::new();
+        payload(random, classes.get(place as usize).unwrap(), &mut bytes);
+        (place, bytes)
+    })
+}
+
+/// The same of records that are made: their class's place, and their payload.
+pub(super) fn packet_of(
+    random: &mut Random,
+    records: u64,
+    begin: u64,
+    mut make: impl FnMut(&mut Random) -> (u32, Vec<u8>),
+) -> (Vec<u8>, Place) {
     let header = 80 + 4 * random.below(2) as u32;
     let mut bytes = vec![0xaa; header as usize];
     let (mut time, mut last, mut room) = (begin, None, 0);
@@ -82,9 +99,7 @@ pub(super) fn packet(
             bytes.resize(at + size as usize, 9);
             bytes[at..at + n].copy_from_slice(&length[..n]);
         } else {
-            // Not the endless ones.
-            let place = random.below(classes.len() as u64 - 3) as u32;
-            let place = if place >= 7 { place + 3 } else { place };
+            let (place, payload) = make(random);
             let id = ClassId::from_index(place);
             match RecordHeader::choose(id, time, last) {
                 RecordHeader::Compact => {
@@ -94,7 +109,7 @@ pub(super) fn packet(
                     bytes.extend(RecordHeader::extended(id.number(), time));
                 }
             }
-            payload(random, classes.get(place as usize).unwrap(), &mut bytes);
+            bytes.extend(payload);
             room += 1;
         }
         last = Some(time);
