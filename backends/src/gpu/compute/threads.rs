@@ -11,8 +11,9 @@ use crate::timeline::{Doing, Kind, MOST_WOKEN, Threads, Window, Woken};
 const MARK: u64 = 18;
 const DOING: usize = 9;
 const WOKEN: usize = 6;
-/// Columns of a workgroup.
+/// Columns of a workgroup, and processes of one.
 const THREADS: u32 = 32;
+const PROCESSES: u32 = 8;
 /// No more columns before the window are looked at.
 const BEFORE: u32 = 1024;
 
@@ -87,7 +88,7 @@ impl Compute {
             let group = self.gather.bind(&self.device, &params, &used);
             self.gather.dispatch(&mut pass, &group, 0, columns.div_ceil(THREADS));
             let group = self.carry.bind(&self.device, &params, &[&edges, &marks, &bins]);
-            self.carry.dispatch(&mut pass, &group, 1, many);
+            self.carry.dispatch(&mut pass, &group, 1, many.div_ceil(PROCESSES));
         }
         let words = bytes as usize / 4;
         let wanted = [(&bins, bytes), (&woken, woken_bytes)];

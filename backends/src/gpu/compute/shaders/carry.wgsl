@@ -11,6 +11,7 @@
 @group(0) @binding(3) var<storage, read_write> bins: array<u32>;
 
 const WORDS = 9u;
+const PROCESSES = 8u;
 
 fn bin_of(process: u32, column: u32) -> u32 {
     return (process * (params.columns - params.c) + column - params.c) * WORDS;
@@ -55,12 +56,13 @@ fn held(process: u32, state: u32, since: vec2<u32>, time: vec2<u32>, first: u32,
     }
 }
 
-@compute @workgroup_size(1)
+@compute @workgroup_size(PROCESSES)
 fn carry(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) mine: u32,
 ) {
-    let process = task_of(group, groups);
+    let process = task_of(group, groups) * PROCESSES + mine;
     if process >= params.count || params.columns == params.c {
         return;
     }
@@ -87,7 +89,10 @@ fn carry(
         if here >= params.c {
             let bin = bin_of(process, here);
             for (var place = 0u; place < 4u; place++) {
-                put(bin, place, vec2<u32>(marks[mark].low[place], marks[mark].high[place]));
+                let time = vec2<u32>(marks[mark].low[place], marks[mark].high[place]);
+                if any(time != vec2<u32>(0u, 0u)) {
+                    put(bin, place, time);
+                }
             }
             if bins[bin + 8u] == 0u {
                 bins[bin + 8u] = marks[mark].on;
