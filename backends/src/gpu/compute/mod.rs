@@ -18,6 +18,7 @@ mod kernel;
 mod live;
 mod pending;
 mod pick;
+mod rings;
 mod states;
 mod taken;
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub struct Compute {
     walk: Kernel,
     pick: Kernel,
     switches: Kernel,
+    share: Kernel,
     gather: Kernel,
     carry: Kernel,
     /// A row table without a row: there are no bindings of nothing.
@@ -80,29 +82,34 @@ impl Compute {
             count: kernel("count", source!("count.wgsl"), &[read, read, write, read, read]),
             few: kernel(
                 "few",
-                source!("lanes.wgsl", "few.wgsl"),
+                source!("lane.wgsl", "lanes.wgsl", "few.wgsl"),
                 &[read, read, write, read, write],
             ),
             states: kernel(
                 "states",
-                source!("lanes.wgsl", "states.wgsl"),
+                source!("lane.wgsl", "lanes.wgsl", "states.wgsl"),
                 &[read, read, write, read, read],
             ),
-            aggregate: kernel("aggregate", source!("aggregate.wgsl"), &[read, read, write, read]),
+            aggregate: kernel(
+                "aggregate",
+                source!("lane.wgsl", "aggregate.wgsl"),
+                &[read, read, write, read],
+            ),
             walk: kernel("walk", source!("walk.wgsl"), &[read, read, write, read, write]),
             pick: kernel(
                 "pick",
-                source!("take.wgsl", "pick.wgsl"),
+                source!("lane.wgsl", "take.wgsl", "pick.wgsl"),
                 &[read, read, read, read, write, write],
             ),
             switches: kernel(
                 "switches",
-                source!("take.wgsl", "told.wgsl", "switches.wgsl"),
+                source!("lane.wgsl", "take.wgsl", "told.wgsl", "switches.wgsl"),
                 &[read, read, read, read, write, write, write],
             ),
+            share: kernel("share", source!("lane.wgsl", "share.wgsl"), &[read, read, write, write]),
             gather: kernel(
                 "gather",
-                source!("told.wgsl", "threads.wgsl", "gather.wgsl"),
+                source!("lane.wgsl", "told.wgsl", "threads.wgsl", "gather.wgsl"),
                 &[read, read, read, read, write, write, write],
             ),
             carry: kernel("carry", source!("threads.wgsl", "carry.wgsl"), &[read, read, write]),

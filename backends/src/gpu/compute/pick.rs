@@ -2,7 +2,8 @@
 
 use wgpu::{BufferUsages, CommandEncoder};
 
-use super::kernel::{Params, empty, upload_params, words_bytes};
+use super::kernel::{Params, empty, upload_params};
+use super::rings::Rings;
 use super::{Compute, ComputeError, Pending, Spot};
 use crate::timeline::{Aggregate, Field, Held, Kind, Name, Scheduler, Threads, Window};
 
@@ -32,9 +33,7 @@ const SIGNED: u32 = 0x200;
 pub struct Picker {
     /// More of the scheduler's events may come to be known.
     pub(super) take: Take,
-    streams: u32,
-    lanes: wgpu::Buffer,
-    rings: wgpu::Buffer,
+    rings: Rings,
     labels: wgpu::Buffer,
 }
 
@@ -52,7 +51,8 @@ pub(super) struct Picked<'a> {
 }
 
 impl Picker {
-    /// For so many streams (those beyond are left out), the newest `capacity` of each.
+    /// For so many streams (those beyond are left out), the newest `capacity` of each; more of
+    /// those of which there is more, if the others do not need it.
     ///
     /// # Errors
     /// Rings that are larger than the device binds at once.
@@ -62,41 +62,26 @@ impl Picker {
         streams: u32,
         capacity: u32,
     ) -> Result<Self, ComputeError> {
-        let (capacity, device) = (capacity.max(1), &compute.device);
-        let bytes = (u64::from(streams) * u64::from(capacity)).saturating_mul(16);
-        if bytes > compute.binding_size() || bytes / 16 > u64::from(u32::MAX) {
-            return Err(ComputeError(format!(
-                "{capacity} values of {streams} streams are {bytes} bytes, and this GPU's \
-                 shaders see {}: keep fewer",
-                compute.binding_size()
-            )));
-        }
-        let lanes: Vec<u32> =
-            (0..streams.max(1)).flat_map(|s| [s * capacity, capacity, 0, 0]).collect();
-        let list = empty(device, "lanes", lanes.len() as u64 * 4, BufferUsages::STORAGE);
-        compute.queue.write_buffer(&list, 0, &words_bytes(&lanes));
-        Ok(Self {
-            take,
-            streams,
-            lanes: list,
-            rings: empty(device, "what was picked", bytes, BufferUsages::STORAGE),
-            labels: empty(device, "names", (LABELS * LABEL * 4) as u64, BufferUsages::STORAGE),
-        })
+        let rings = Rings::new(compute, streams, capacity)?;
+        let bytes = (LABELS * LABEL * 4) as u64;
+        let labels = empty(&compute.device, "names", bytes, BufferUsages::STORAGE);
+        Ok(Self { take, rings, labels })
     }
 
     /// Encodes it for these packets, behind the walks that make their entries.
     pub(super) fn encode(
-        &self,
+        &mut self,
         compute: &Compute,
         encoder: &mut CommandEncoder,
         buffers: &[wgpu::Buffer],
         packets: &[Picked<'_>],
     ) {
+        self.rings.share(compute, encoder);
         // A dispatch sees one buffer of packets and one of entries. Each stream's packets are
         // to be gone through in their order, so none is put before an earlier one of its stream.
         let mut dispatches: Vec<(&wgpu::Buffer, usize, Vec<&Picked<'_>>)> = Vec::new();
-        let mut last = vec![0; self.streams as usize];
-        for packet in packets.iter().filter(|p| p.lane < self.streams) {
+        let mut last = vec![0; self.rings.streams as usize];
+        for packet in packets.iter().filter(|p| p.lane < self.rings.streams) {
             let last = &mut last[packet.lane as usize];
             let fits = |(data, buffer, _): &(&wgpu::Buffer, usize, Vec<_>)| {
                 *data == packet.data && *buffer == packet.buffer
@@ -128,7 +113,8 @@ impl Picker {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for (place, (data, buffer, _)) in dispatches.iter().enumerate() {
             let entries = &buffers[*buffer];
-            let mut used = vec![&turns, &places, *data, entries, &self.lanes, &self.rings];
+            let Rings { lanes, rings, .. } = &self.rings;
+            let mut used = vec![&turns, &places, *data, entries, lanes, rings];
             let kernel = match self.take {
                 Take::Values(_) => &compute.pick,
                 Take::Switches(_) => {
@@ -176,9 +162,15 @@ impl Picker {
         window: &Window,
         until: u64,
     ) -> Result<Pending<LaneStates>, ComputeError> {
-        let lanes = (&self.lanes, streams.min(self.streams));
-        let pending = compute.states_in(&self.rings, lanes, (window, until), Some(&self.labels))?;
-        Ok(pending.map(|(held, labels)| (held, labels.chunks(LABEL).filter_map(named).collect())))
+        let Rings { lanes, rings, .. } = &self.rings;
+        let others = [&self.labels, lanes];
+        let mine = (lanes, streams.min(self.rings.streams));
+        let pending = compute.states_in(rings, mine, (window, until), &others)?;
+        let told = self.rings.told();
+        Ok(pending.map(|(held, mut labels)| {
+            told(labels.split_off((LABELS * LABEL).min(labels.len())));
+            (held, labels.chunks(LABEL).filter_map(named).collect())
+        }))
     }
 
     /// See [`super::Timeline::threads`].
@@ -190,8 +182,9 @@ impl Picker {
         times: (u64, u64),
         tasks: &[u32],
     ) -> Result<Pending<Threads>, ComputeError> {
-        let lanes = (&self.lanes, streams.min(self.streams));
-        compute.threads_in(&self.rings, lanes, window, times, tasks)
+        let Rings { lanes, rings, .. } = &self.rings;
+        let mine = (lanes, streams.min(self.rings.streams));
+        compute.threads_in(rings, mine, window, times, tasks)
     }
 
     /// See [`super::Timeline::values`].
@@ -201,16 +194,23 @@ impl Picker {
         streams: u32,
         window: &Window,
     ) -> Result<Pending<Vec<Option<Aggregate>>>, ComputeError> {
-        compute.aggregate_rings(&self.rings, (&self.lanes, streams.min(self.streams)), window)
+        let Rings { lanes, rings, .. } = &self.rings;
+        let mine = (lanes, streams.min(self.rings.streams));
+        let pending = compute.aggregate_rings(rings, mine, window, lanes)?;
+        let told = self.rings.told();
+        Ok(pending.map(|(all, lanes)| {
+            told(lanes);
+            all
+        }))
     }
 
     /// What is in the rings, stream after stream, the oldest first: for tests.
     #[cfg(test)]
     pub(super) fn read(&self, read: impl Fn(&wgpu::Buffer) -> Vec<u32>) -> Vec<Vec<[u32; 4]>> {
-        let (lanes, rings) = (read(&self.lanes), read(&self.rings));
+        let (lanes, rings) = (read(&self.rings.lanes), read(&self.rings.rings));
         let at = |i: u32| rings[i as usize * 4..][..4].try_into().unwrap_or_default();
         let lane = |l: &[u32]| (0..l[3]).map(|i| at(l[0] + (l[2] + i) % l[1])).collect();
-        lanes.chunks_exact(4).take(self.streams as usize).map(lane).collect()
+        lanes.chunks_exact(super::rings::LANE).take(self.rings.streams as usize).map(lane).collect()
     }
 }
 

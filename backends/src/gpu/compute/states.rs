@@ -20,7 +20,7 @@ pub struct Lane {
     pub len: u32,
 }
 
-/// What lanes were in, and the words of another buffer.
+/// What lanes were in, and the words of other buffers.
 type HeldAnd = (Vec<Held>, Vec<u32>);
 
 /// Words of a column in the shader.
@@ -44,7 +44,7 @@ impl Compute {
     ) -> Result<Pending<Vec<Held>>, ComputeError> {
         let list = self.lanes(transitions, lanes)?;
         let lanes = (&list, lanes.len() as u32);
-        self.states_in(transitions, lanes, (window, until), None).map(|p| p.map(|(held, _)| held))
+        self.states_in(transitions, lanes, (window, until), &[]).map(|p| p.map(|(held, _)| held))
     }
 
     /// Lanes as a shader reads them, if all lie in the buffer.
@@ -67,17 +67,17 @@ impl Compute {
         }
         // A ring without room is one of one: there is no remainder by 0.
         let words: Vec<u32> =
-            lanes.iter().flat_map(|l| [l.base, l.capacity.max(1), l.first, l.len]).collect();
+            lanes.iter().flat_map(|l| [l.base, l.capacity.max(1), l.first, l.len, 0]).collect();
         Ok(self.upload("lanes", &words))
     }
 
-    /// The same of lanes that a shader has made, and another buffer beside it.
+    /// The same of lanes that a shader has made, and other buffers beside it, one behind the other.
     pub(super) fn states_in(
         &self,
         transitions: &wgpu::Buffer,
         (list, lanes): (&wgpu::Buffer, u32),
         (window, until): (&Window, u64),
-        other: Option<&wgpu::Buffer>,
+        others: &[&wgpu::Buffer],
     ) -> Result<Pending<HeldAnd>, ComputeError> {
         let bytes = self.bins(lanes, window, HELD as u64 * 4)?;
         let bins = empty(&self.device, "bins", bytes, BufferUsages::STORAGE);
@@ -97,7 +97,7 @@ impl Compute {
             self.states.dispatch(&mut pass, &group, 0, count.min(GROUPS));
         }
         let mut wanted = vec![(&bins, bytes)];
-        wanted.extend(other.map(|o| (o, o.size())));
+        wanted.extend(others.iter().map(|o| (*o, o.size())));
         let words = count as usize * HELD;
         Ok(self.submit(encoder, &wanted).map(move |mut all| {
             let other = all.split_off(words.min(all.len()));

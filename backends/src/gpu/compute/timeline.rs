@@ -263,7 +263,7 @@ impl Timeline {
             let done = self.walker.encode(&self.compute, encoder, data, entries, &spots);
             result = result.and(done);
         }
-        for picker in &self.pickers {
+        for picker in &mut self.pickers {
             picker.encode(&self.compute, encoder, &self.buffers, picks);
         }
         picks.clear();

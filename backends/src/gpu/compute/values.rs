@@ -6,6 +6,9 @@ use super::kernel::{Params, empty, upload_params, words_bytes};
 use super::{Compute, ComputeError, Pending, Run};
 use crate::timeline::{Aggregate, Window};
 
+/// What columns have in common, and the words of another buffer.
+pub(super) type AllAnd = (Vec<Option<Aggregate>>, Vec<u32>);
+
 /// Words of a column in the shader.
 const FOUND: usize = 8;
 /// Columns of a workgroup.
@@ -27,23 +30,25 @@ impl Compute {
     ) -> Result<Pending<Vec<Aggregate>>, ComputeError> {
         let inside = |r: &&Run| r.row < rows && r.end >= window.from && r.begin < window.to;
         let runs: Vec<&Run> = runs.iter().filter(inside).collect();
-        let words: Vec<u32> = runs.iter().flat_map(|r| [r.first, r.len.max(1), 0, r.len]).collect();
+        let words: Vec<u32> =
+            runs.iter().flat_map(|r| [r.first, r.len.max(1), 0, r.len, 0]).collect();
         let list = self.upload("runs", &words);
         let tasks = runs.iter().map(|r| (&buffers[r.buffer], r.row * window.columns)).collect();
-        let pending = self.aggregate_in(&list, tasks, (rows, window), 0)?;
+        let pending = self.aggregate_in(&list, tasks, (rows, window), None)?;
         // What is not known whole is none of these.
-        Ok(pending.map(|all| all.into_iter().map(|a| a.unwrap_or(Aggregate::NONE)).collect()))
+        Ok(pending.map(|(all, _)| all.into_iter().map(|a| a.unwrap_or(Aggregate::NONE)).collect()))
     }
 
-    /// The same of all these rings together, which a shader has filled. `None`: a ring was full,
-    /// and what it had in the column has been overwritten.
+    /// The same of all these rings together, which a shader has filled, and the words of another
+    /// buffer. `None`: what a ring had in the column has been overwritten.
     pub(super) fn aggregate_rings(
         &self,
         values: &wgpu::Buffer,
         (list, rings): (&wgpu::Buffer, u32),
         window: &Window,
-    ) -> Result<Pending<Vec<Option<Aggregate>>>, ComputeError> {
-        self.aggregate_in(list, vec![(values, 0); rings as usize], (1, window), 1)
+        other: &wgpu::Buffer,
+    ) -> Result<Pending<AllAnd>, ComputeError> {
+        self.aggregate_in(list, vec![(values, 0); rings as usize], (1, window), Some(other))
     }
 
     fn aggregate_in(
@@ -51,8 +56,8 @@ impl Compute {
         list: &wgpu::Buffer,
         tasks: Vec<(&wgpu::Buffer, u32)>,
         (rows, window): (u32, &Window),
-        b: u32,
-    ) -> Result<Pending<Vec<Option<Aggregate>>>, ComputeError> {
+        other: Option<&wgpu::Buffer>,
+    ) -> Result<Pending<AllAnd>, ComputeError> {
         let bytes = self.bins(rows, window, FOUND as u64 * 4)?;
         let bins = empty(&self.device, "bins", bytes, BufferUsages::STORAGE);
         let none = [u32::MAX, 0x7fff_ffff, 0, 0x8000_0000, 0, 0, 0, 0];
@@ -61,7 +66,7 @@ impl Compute {
         let count = window.columns;
         let params: Vec<Params> = (0..)
             .zip(&tasks)
-            .map(|(first, (_, a))| Params { first, count, a: *a, b, ..Params::default() })
+            .map(|(first, (_, a))| Params { first, count, a: *a, ..Params::default() })
             .collect();
         let params = upload_params(&self.device, &self.queue, &params);
         let mut encoder = self.encoder("aggregate");
@@ -73,9 +78,13 @@ impl Compute {
                 self.aggregate.dispatch(&mut pass, &group, place, count.div_ceil(THREADS));
             }
         }
-        Ok(self
-            .submit(encoder, &[(&bins, bytes)])
-            .map(|words| words.chunks_exact(FOUND).map(found).collect()))
+        let mut wanted = vec![(&bins, bytes)];
+        wanted.extend(other.map(|o| (o, o.size())));
+        let words = bytes as usize / 4;
+        Ok(self.submit(encoder, &wanted).map(move |mut all| {
+            let other = all.split_off(words.min(all.len()));
+            (all.chunks_exact(FOUND).map(found).collect(), other)
+        }))
     }
 }
 

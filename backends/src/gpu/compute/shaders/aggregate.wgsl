@@ -1,14 +1,6 @@
 // The least, greatest and mean value of a field in each column. An invocation has one column
 // of one sorted run of values; what earlier dispatches found of other runs is taken on.
 
-struct Run {
-    // A ring of `capacity` values begins at `base`; the run's are `len` from `first` on.
-    base: u32,
-    capacity: u32,
-    first: u32,
-    len: u32,
-}
-
 // Signed numbers of 64 bits, and a sum of 96.
 struct Found {
     min: vec2<u32>,
@@ -17,10 +9,10 @@ struct Found {
     count: u32,
 }
 
-// `a` is the run's first column of all in `bins`. `b`, not 0: of a run that fills its ring there
-// may have been more; columns that begin before it are not known.
+// `a` is the run's first column of all in `bins`. Where values have been overwritten, columns that
+// begin before those that are left are not known.
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> runs: array<Run>;
+@group(0) @binding(1) var<storage, read> runs: array<Lane>;
 @group(0) @binding(2) var<storage, read> edges: array<vec2<u32>>;
 // Eight words for each column: least, greatest, sum, how many (NONE: not known).
 @group(0) @binding(3) var<storage, read_write> bins: array<u32>;
@@ -47,11 +39,11 @@ fn both(a: Found, b: Found) -> Found {
     return out;
 }
 
-fn value_at(run: Run, i: u32) -> vec4<u32> {
+fn value_at(run: Lane, i: u32) -> vec4<u32> {
     return values[run.base + (run.first + i) % run.capacity];
 }
 
-fn before(run: Run, edge: vec2<u32>) -> u32 {
+fn before(run: Lane, edge: vec2<u32>) -> u32 {
     var before = 0u;
     var left = run.len;
     while left > 0u {
@@ -88,8 +80,7 @@ fn aggregate(
         all = both(all, Found(value, value, vec3<u32>(value, sign), 1u));
     }
     let bin = (params.a + number) * 8u;
-    let full = params.b != 0u && run.len == run.capacity;
-    if bins[bin + 7u] == NONE || (full && earlier(edges[number], value_at(run, 0u).xy)) {
+    if bins[bin + 7u] == NONE || (run.gone != 0u && earlier(edges[number], value_at(run, 0u).xy)) {
         bins[bin + 7u] = NONE;
         return;
     }

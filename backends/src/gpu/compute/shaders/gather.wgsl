@@ -19,14 +19,6 @@
 @group(0) @binding(6) var<storage, read_write> marks: array<Mark>;
 @group(0) @binding(7) var<storage, read_write> woken: Woken;
 
-struct Lane {
-    // A ring of `capacity` transitions begins at `base`; the lane's are `len` from `first` on.
-    base: u32,
-    capacity: u32,
-    first: u32,
-    len: u32,
-}
-
 struct Woken {
     count: atomic<u32>,
     // When (low, high), the stream, who ran there, who was woken, how that was told.

@@ -5,14 +5,6 @@ const THREADS = 64u;
 const APART = 3u;
 const WORDS = 11u;
 
-struct Lane {
-    // A ring of `capacity` transitions begins at `base`; the lane's are `len` from `first` on.
-    base: u32,
-    capacity: u32,
-    first: u32,
-    len: u32,
-}
-
 // From the time (`a`, `b`) on nothing is known.
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> lanes: array<Lane>;

@@ -2,14 +2,6 @@
 // an invocation for each stream, which goes through the entries of the stream's packets and adds
 // what it finds to the stream's ring.
 
-struct Lane {
-    // The stream's ring of `capacity`, and which of it hold something.
-    base: u32,
-    capacity: u32,
-    first: u32,
-    len: u32,
-}
-
 struct Turn {
     lane: u32,
     // Its packets are those from `first` on.
@@ -85,5 +77,6 @@ fn add(lane: u32, what: vec4<u32>) {
         lanes[lane].len = ring.len + 1u;
     } else {
         lanes[lane].first = (ring.first + 1u) % ring.capacity;
+        lanes[lane].gone = 1u;
     }
 }

@@ -7,6 +7,7 @@ mod counts;
 mod index;
 mod lanes;
 mod picks;
+mod rings;
 mod threads;
 mod walks;
 

@@ -8,14 +8,15 @@ use crate::timeline::{Aggregate, Field, Place, Value, Window, aggregate, pick, w
 pub(super) const STREAMS: usize = 3;
 
 /// One batch after the other: packets of several streams in several buffers, some behind a loss,
-/// of as many records as `make` is told, which is told the stream and when it begins, too. Gives
-/// what each stream's packets are, in order.
+/// of as many records as `make` is told, which is told the stream and when it begins, too; `after`
+/// each batch. Gives what each stream's packets are, in order.
 pub(super) fn arrive_of(
     compute: &Compute,
     timeline: &mut Timeline,
     random: &mut Random,
     classes: &rbpipe_core::decode::Classes,
     mut make: impl FnMut(&mut Random, usize, u64, u64) -> (Vec<u8>, Place),
+    after: impl Fn(&Timeline),
 ) -> Vec<Vec<Seen>> {
     let all: Vec<_> = classes.all().cloned().collect();
     timeline.classes(all.iter().map(|c| &**c));
@@ -59,6 +60,7 @@ pub(super) fn arrive_of(
         let turn = crate::gpu::device::one_at_a_time();
         compute.queue.submit(commands);
         drop(turn);
+        after(timeline);
     }
     seen
 }
@@ -66,9 +68,8 @@ pub(super) fn arrive_of(
 /// Packets of all classes.
 fn arrive(compute: &Compute, timeline: &mut Timeline, random: &mut Random) -> Vec<Vec<Seen>> {
     let classes = classes();
-    arrive_of(compute, timeline, random, &classes, |random, _, records, begin| {
-        packet(random, &classes, records, begin)
-    })
+    let make = |random: &mut Random, _, records, begin| packet(random, &classes, records, begin);
+    arrive_of(compute, timeline, random, &classes, make, |_| {})
 }
 
 #[derive(Clone)]
@@ -79,7 +80,7 @@ pub(super) struct Seen {
 }
 
 /// The values of a field in a stream's packets.
-fn picked(packets: &[Seen], field: &Field) -> Vec<Value> {
+pub(super) fn picked(packets: &[Seen], field: &Field) -> Vec<Value> {
     let values = |Seen { bytes, place, .. }: &Seen| {
         pick(bytes, place.base, &walk(bytes, place, &classes()).entries, field)
     };
@@ -87,7 +88,7 @@ fn picked(packets: &[Seen], field: &Field) -> Vec<Value> {
 }
 
 /// Fields of 1, 2, 4 and 8 bytes, behind nothing and behind another.
-fn fields() -> Vec<Field> {
+pub(super) fn fields() -> Vec<Field> {
     let classes = classes();
     let of = |place: usize, name| Field::of(place as u32, classes.get(place).unwrap(), name);
     let fields = [of(1, "f0"), of(2, "f0"), of(2, "f1"), of(4, "f0")];
@@ -135,9 +136,9 @@ fn columns_have_the_values_of_all_streams_that_are_still_there() {
         let window = Window { from: 1 << 40, to: newest, columns: 200 };
         let found = timeline.values(number, &window).unwrap().unwrap().wait().unwrap();
         let all: Vec<Vec<Value>> = seen.iter().map(|packets| picked(packets, &field)).collect();
-        let begin = |v: &Vec<Value>| match v.len().checked_sub(room as usize) {
-            Some(gone) => v[gone].time(),
-            None => 0,
+        let begin = |v: &Vec<Value>| match v.len().saturating_sub(room as usize) {
+            0 => 0,
+            gone => v[gone].time(),
         };
         let begin = all.iter().map(begin).max().unwrap();
         let mut plain = vec![Aggregate::NONE; 200];

@@ -15,9 +15,9 @@ use crate::timeline::{
 };
 
 /// What a scheduler tells at random, mostly as one would: of so many processes.
-struct Told {
-    running: [u32; 8],
-    tasks: u64,
+pub(super) struct Told {
+    pub running: [u32; 8],
+    pub tasks: u64,
 }
 
 impl Told {
@@ -45,7 +45,7 @@ impl Told {
     }
 }
 
-fn sched_classes() -> Classes {
+pub(super) fn sched_classes() -> Classes {
     let text = |n| FieldType::Array(Box::new(FieldType::Integer(Integer::CHAR)), n);
     let of = |name: &str, fields: Vec<(&str, FieldType)>| {
         let fields = fields.into_iter().map(|(name, ty)| Field::new(name, ty)).collect();
@@ -78,7 +78,7 @@ fn name(task: u32) -> [u8; 7] {
 }
 
 /// A record of these classes.
-fn record(random: &mut Random, told: &mut Told, stream: usize) -> (u32, Vec<u8>) {
+pub(super) fn record(random: &mut Random, told: &mut Told, stream: usize) -> (u32, Vec<u8>) {
     if random.below(6) == 0 {
         return match random.below(2) {
             0 => (0, b"text\0"[random.below(5) as usize..].to_vec()),
@@ -106,7 +106,10 @@ fn record(random: &mut Random, told: &mut Told, stream: usize) -> (u32, Vec<u8>)
 }
 
 /// What a stream's packets tell.
-fn settled(packets: &[Seen], scheduler: &Scheduler) -> (Vec<Transition>, Vec<(u32, Name)>) {
+pub(super) fn settled(
+    packets: &[Seen],
+    scheduler: &Scheduler,
+) -> (Vec<Transition>, Vec<(u32, Name)>) {
     let (mut all, mut names) = (Vec::new(), Vec::new());
     for Seen { bytes, place, lost } in packets {
         let filled = walk(bytes, place, &sched_classes()).filled(place);
@@ -139,7 +142,7 @@ fn what_the_scheduler_tells_is_taken_as_it_comes() {
         let make = |random: &mut Random, stream, records, begin| {
             packet_of(random, records, begin, |random| record(random, &mut told, stream))
         };
-        let seen = arrive_of(compute, &mut timeline, &mut random, &classes, make);
+        let seen = arrive_of(compute, &mut timeline, &mut random, &classes, make, |_| {});
         let rings = timeline.pickers()[number].read(|b| read(compute, b));
         let mut called = HashMap::<u32, HashSet<Name>>::new();
         let mut lanes = Vec::new();
