@@ -2,8 +2,8 @@
 //! keep than the others gets more of it.
 //!
 //! How full its ring is only the device knows. Frames read it back ([`Rings::told`]), and the next
-//! arrival gives streams other shares, if one that is full would get much more
-//! ([`Rings::share`]); what is newest of each moves with it.
+//! arrival gives streams other shares, if one whose ring is more than half full would get much
+//! more ([`Rings::share`]); what is newest of each moves with it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -97,9 +97,10 @@ fn lanes(rooms: &[u32]) -> Vec<u32> {
     rooms.iter().flat_map(&mut lane).collect()
 }
 
-/// Other shares, if a stream whose ring is full gets half as much again by them: those that need
-/// less than an equal share of what is left get that, twice what they have; the others equal
-/// shares.
+/// Other shares, if a stream whose ring is more than half full gets half as much again by them:
+/// those that need less than an equal share of what is left get that, twice what they have; the
+/// others equal shares. (Half: where little happened for long, the first few that are overwritten
+/// are all that is known of that time.)
 fn better(lanes: &[u32], rooms: &[u32], all: u32) -> Option<Vec<u32>> {
     let rings: Vec<&[u32]> = lanes.chunks_exact(LANE).collect();
     // A frame that was asked for before shares were given says nothing of them.
@@ -107,8 +108,8 @@ fn better(lanes: &[u32], rooms: &[u32], all: u32) -> Option<Vec<u32>> {
         return None;
     }
     let least = LEAST.min(all / rooms.len().max(1) as u32).max(1);
-    let is_full = |place: usize| rings[place][3] == rings[place][1] && rings[place][4] != 0;
-    let need = |place: usize| match is_full(place) {
+    let is_tight = |place: usize| rings[place][3] > rings[place][1] / 2;
+    let need = |place: usize| match is_tight(place) {
         true => u32::MAX,
         false => rings[place][3].saturating_mul(2).max(least),
     };
@@ -121,7 +122,7 @@ fn better(lanes: &[u32], rooms: &[u32], all: u32) -> Option<Vec<u32>> {
         left -= wanted[*place];
     }
     let grows = |place: usize| {
-        u64::from(wanted[place]) * 2 >= u64::from(rooms[place]) * 3 && is_full(place)
+        u64::from(wanted[place]) * 2 >= u64::from(rooms[place]) * 3 && is_tight(place)
     };
     (0..rooms.len()).any(grows).then_some(wanted)
 }
@@ -130,32 +131,27 @@ fn better(lanes: &[u32], rooms: &[u32], all: u32) -> Option<Vec<u32>> {
 mod tests {
     use super::*;
 
-    fn lane(room: u32, len: u32, gone: bool) -> [u32; LANE] {
-        [0, room, 0, len, gone.into()]
+    fn lane(room: u32, len: u32) -> [u32; LANE] {
+        [0, room, 0, len, 0]
     }
 
     #[test]
-    fn who_is_full_gets_what_others_do_not_need() {
+    fn who_has_much_gets_what_others_do_not_need() {
         let (rooms, all) = ([10_000; 4], 40_000);
-        let full = |room| lane(room, room, true);
-        let empty = lane(10_000, 0, false);
-        // Nobody lacks anything, be it just full.
-        let none = [empty, lane(10_000, 10_000, false)].concat().repeat(2);
-        assert_eq!(better(&none, &rooms, all), None);
-        let lanes = [full(10_000), empty, lane(10_000, 2000, false), full(10_000)].concat();
-        let shares = better(&lanes, &rooms, all).unwrap();
+        let half = lane(10_000, 5000);
+        assert_eq!(better(&half.repeat(4), &rooms, all), None, "nobody needs more");
+        let lanes = [lane(10_000, 5001), lane(10_000, 0), lane(10_000, 2000), lane(10_000, 10_000)];
+        let shares = better(&lanes.concat(), &rooms, all).unwrap();
         assert_eq!(shares, [17_488, LEAST, 4000, 17_488]);
-        // What was seen before says nothing of these.
-        assert_eq!(better(&lanes, &shares, all), None);
-        let same = [full(17_488), lane(LEAST, 0, false), lane(4000, 2500, true), full(17_488)];
+        assert_eq!(better(&lanes.concat(), &shares, all), None, "that was seen before");
+        let same = [lane(17_488, 17_488), lane(LEAST, 0), lane(4000, 1900), lane(17_488, 12_000)];
         assert_eq!(better(&same.concat(), &shares, all), None, "they have it");
-        // All are full.
-        assert_eq!(better(&full(10_000).repeat(4), &rooms, all), None);
+        assert_eq!(better(&lane(10_000, 10_000).repeat(4), &rooms, all), None, "as have all");
         // One that had little needs more: the others give it.
-        let lanes: Vec<u32> = shares.iter().flat_map(|room| full(*room)).collect();
+        let lanes: Vec<u32> = shares.iter().flat_map(|room| lane(*room, *room)).collect();
         assert_eq!(better(&lanes, &shares, all), Some(vec![10_000; 4]));
         // Less than the least.
-        let tiny = [lane(8, 8, true), lane(8, 0, false)].concat();
+        let tiny = [lane(8, 8), lane(8, 0)].concat();
         assert_eq!(better(&tiny, &[8, 8], 16), None);
     }
 

@@ -1,5 +1,7 @@
 //! Values of fields out of records, and how packets arrive.
 
+use rbpipe_core::decode::Classes;
+
 use super::walks::{classes, packet};
 use super::*;
 use crate::timeline::tests::Random;
@@ -14,7 +16,7 @@ pub(super) fn arrive_of(
     compute: &Compute,
     timeline: &mut Timeline,
     random: &mut Random,
-    classes: &rbpipe_core::decode::Classes,
+    classes: &Classes,
     mut make: impl FnMut(&mut Random, usize, u64, u64) -> (Vec<u8>, Place),
     after: impl Fn(&Timeline),
 ) -> Vec<Vec<Seen>> {
@@ -80,15 +82,19 @@ pub(super) struct Seen {
 }
 
 /// The values of a field in a stream's packets.
-pub(super) fn picked(packets: &[Seen], field: &Field) -> Vec<Value> {
+pub(super) fn picked_of(packets: &[Seen], field: &Field, classes: &Classes) -> Vec<Value> {
     let values = |Seen { bytes, place, .. }: &Seen| {
-        pick(bytes, place.base, &walk(bytes, place, &classes()).entries, field)
+        pick(bytes, place.base, &walk(bytes, place, classes).entries, field)
     };
     packets.iter().flat_map(values).collect()
 }
 
+fn picked(packets: &[Seen], field: &Field) -> Vec<Value> {
+    picked_of(packets, field, &classes())
+}
+
 /// Fields of 1, 2, 4 and 8 bytes, behind nothing and behind another.
-pub(super) fn fields() -> Vec<Field> {
+fn fields() -> Vec<Field> {
     let classes = classes();
     let of = |place: usize, name| Field::of(place as u32, classes.get(place).unwrap(), name);
     let fields = [of(1, "f0"), of(2, "f0"), of(2, "f1"), of(4, "f0")];
