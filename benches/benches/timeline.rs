@@ -167,7 +167,8 @@ fn frames(device: &wgpu::Device, queue: &wgpu::Queue, events: usize, rounds: usi
     assert_eq!(bins.iter().map(|n| *n as usize).sum::<usize>(), events / 16 * 16);
     assert_eq!(gpu_scan().wait().expect("a frame"), twin(&|s| count(s, &window, &filter)));
 
-    let mut times: [Vec<f64>; 6] = Default::default();
+    let mut times: [Vec<f64>; 7] = Default::default();
+    let mut device_copy = copies(device, queue);
     let mut copy = vec![0u8; 64 << 20];
     let from = vec![1u8; copy.len()];
     for round in 0..rounds {
@@ -181,9 +182,10 @@ fn frames(device: &wgpu::Device, queue: &wgpu::Queue, events: usize, rounds: usi
             times[5].push(seconds(|| {
                 black_box(&mut copy).copy_from_slice(black_box(&from));
             }));
+            times[6].push(seconds(&mut device_copy));
         }
     }
-    let [frame, search, scan, one, two, copied] = times;
+    let [frame, search, scan, one, two, copied, on_device] = times;
     row("density frame from the index, GPU", mega, "M events/s", frame);
     row("the same search on the processor, 1 thread", mega, "M events/s", search);
     let scan = row("scan with a filter, GPU", mega, "M events/s", scan);
@@ -191,7 +193,37 @@ fn frames(device: &wgpu::Device, queue: &wgpu::Queue, events: usize, rounds: usi
     row("scan with a filter, twin, 2 threads", mega, "M events/s", two);
     let copied = row("memory copy of 64 MiB", 67.1e-3, "GB/s", copied);
     let (scanned, copy) = (mega * 16e-3 / scan * 1e3, 67.1e-3 / copied * 1e3);
-    println!("  GPU scan {scanned:.2} GB/s, {:.2} of the copy's\n", scanned / copy);
+    println!("  GPU scan {scanned:.2} GB/s, {:.2} of the copy's", scanned / copy);
+    let moved = (2 * COPIES * COPY) as f64 / 1e9;
+    let on_device = moved / row("copies on the device, read and written", moved, "GB/s", on_device);
+    println!(
+        "  GPU scan {:.2} of what the device reads and writes then\n",
+        scanned / on_device / 1e3
+    );
+}
+
+/// Bytes of a copy on the device, and how many are made at once.
+const COPY: u64 = 128 << 20;
+const COPIES: u64 = 8;
+
+/// Copies from one buffer of the device's to another, and waits for it: what its memory can do.
+fn copies<'a>(device: &'a wgpu::Device, queue: &'a wgpu::Queue) -> impl FnMut() + 'a {
+    let buffers = [0, 1].map(|_| {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: COPY,
+            usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    });
+    move || {
+        let mut encoder = device.create_command_encoder(&Default::default());
+        for _ in 0..COPIES {
+            encoder.copy_buffer_to_buffer(&buffers[0], 0, &buffers[1], 0, Some(COPY));
+        }
+        queue.submit([encoder.finish()]);
+        device.poll(wgpu::PollType::wait_indefinitely()).expect("a device");
+    }
 }
 
 /// Who ran on each CPU, and a field's values, where a tenth of the events tell them: beside the
