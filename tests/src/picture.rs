@@ -34,6 +34,12 @@ impl Pixels {
         Some(Self { width: info.width, height: info.height, bytes })
     }
 
+    /// The colour of the page: that of the first pixel.
+    #[must_use]
+    pub fn page(&self) -> [u8; 3] {
+        [self.bytes[0], self.bytes[1], self.bytes[2]]
+    }
+
     /// Pixels that show counts.
     #[must_use]
     pub fn counts(&self) -> usize {

@@ -165,6 +165,19 @@ fn a_picture_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
+fn a_picture_is_on_the_ground_that_is_asked_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (theme, page) in [("dark", [0x0F, 0x13, 0x18]), ("light", [0xFF; 3])] {
+        let keys = format!("png = \"p.png\"\npng_theme = \"{theme}\"");
+        let source = "type = \"generator\"\nevents = 10";
+        let out = pipeline(dir.path(), source, &keys).output().expect("it runs");
+        assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+        let picture = Pixels::read(&dir.path().join("p.png")).expect("a picture");
+        assert_eq!(picture.page(), page, "{theme}");
+    }
+}
+
+#[test]
 fn what_cannot_be_a_picture_is_told() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(dir.path().join("here")).expect("made");
@@ -178,6 +191,8 @@ fn what_cannot_be_a_picture_is_told() {
         ("png = \"p.png\"\npng_size = \"10x10\"", 2, "no picture is 10x10"),
         ("png = \"p.png\"\npng_interval = \"1 ms\"", 2, "is too short: \"50 ms\" or more"),
         ("png = \"p.png\"\npng_window = \"1 ns\"", 2, "is too short: \"1 us\" or more"),
+        ("png = \"p.png\"\npng_theme = \"pale\"", 2, "expected `dark` or `light`"),
+        ("png_theme = \"light\"", 2, "is of a picture: write png = \"live.png\", too"),
         ("png = \"/\"", 2, "is no file: write a name such as \"live.png\""),
         ("png = \"nowhere/p.png\"", 1, "nowhere/p.png: nowhere is no directory: make it"),
         ("png = \"here\"", 1, "here: is a directory: name a file for the picture"),

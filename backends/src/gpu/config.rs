@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Unexpected, Visitor};
 
 use super::live::Wish;
-use crate::picture;
+use crate::picture::{self, Theme};
 use crate::units::{Size, Time};
 
 /// Keys of `type = "gpu"`.
@@ -33,6 +33,8 @@ pub struct Config {
     pub png_size: Option<PngSize>,
     /// How much time it shows; left out: ten seconds.
     pub png_window: Option<Time>,
+    /// Left out: dark.
+    pub png_theme: Option<Ground>,
     /// Numeric fields whose values have a lane: one, or a list.
     #[serde(default)]
     pub png_value: Fields,
@@ -91,6 +93,16 @@ impl<'de> Deserialize<'de> for PngSize {
         let wrong = || de::Error::custom(format!("{text:?} is no size: write \"1600x900\""));
         parts.map(|(w, h)| Self(w, h)).ok_or_else(wrong)
     }
+}
+
+/// What a picture is drawn on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ground {
+    /// Light on dark.
+    Dark,
+    /// Dark on light.
+    Light,
 }
 
 /// Which adapter is wanted.
@@ -295,6 +307,7 @@ impl Config {
                     ("png_interval", self.png_interval.is_some()),
                     ("png_size", self.png_size.is_some()),
                     ("png_window", self.png_window.is_some()),
+                    ("png_theme", self.png_theme.is_some()),
                     ("png_value", !self.png_value.0.is_empty()),
                 ] {
                     if is_there {
@@ -329,6 +342,10 @@ impl Config {
             every: time(self.png_interval, 1),
             size: (w, h),
             window: time(self.png_window, 10),
+            theme: match self.png_theme {
+                Some(Ground::Light) => Theme::Light,
+                Some(Ground::Dark) | None => Theme::Dark,
+            },
             values: self.png_value.0.clone(),
         })
     }

@@ -147,6 +147,7 @@ keep = \"512 MiB\"        # what the store keeps, or a time: \"30 s\" (of 1 GiB 
 # png_interval = \"1 s\"
 # png_size = \"1600x900\"
 # png_window = \"10 s\"    # how much time it shows
+# png_theme = \"dark\"     # | light
 # png_value = \"sched:sched_switch.next_prio\"   # a lane with the least, mean and largest value of
 #                         # an integer field, EVENT.FIELD; or a list
 ";

@@ -52,6 +52,8 @@ pub(super) struct Wish {
     pub(super) size: (u32, u32),
     /// How much time it shows.
     pub(super) window: Duration,
+    /// On dark or on light ground.
+    pub(super) theme: Theme,
     /// Numeric fields that have a lane: (event, field).
     pub(super) values: Vec<(String, String)>,
 }
@@ -228,7 +230,7 @@ impl Painter {
                 break picture;
             }
         };
-        let image = draw(&picture, self.wish.size, Theme::Dark).map_err(wrong)?;
+        let image = draw(&picture, self.wish.size, self.wish.theme).map_err(wrong)?;
         image.write_png(&self.wish.path).map_err(|e| e.to_string())
     }
 }
