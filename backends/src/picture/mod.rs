@@ -21,7 +21,7 @@ pub use axis::{moment, number, span};
 pub use colour::{Ink, Rgb, Theme};
 pub use draw::draw;
 pub use frame::{LARGEST, Plan, SMALLEST, SizeError, plan};
-pub use image::Image;
+pub use image::{Effort, Image};
 pub use lane::strip;
 
 use std::sync::Arc;

@@ -278,30 +278,38 @@ fn values_are_between_their_least_and_largest() {
 fn a_png_is_whole_the_same_each_time_and_replaced_in_one_step() {
     let (picture, _) = picture(SIZE);
     let image = draw(&picture, SIZE, Theme::Dark).expect("drawn");
-    let (mut one, mut two) = (Vec::new(), Vec::new());
-    image.encode(&mut one).expect("encoded");
-    draw(&picture, SIZE, Theme::Dark).expect("drawn").encode(&mut two).expect("encoded");
-    assert!(one == two, "the same bytes");
-    let mut reader = png::Decoder::new(std::io::Cursor::new(&one)).read_info().expect("a PNG");
-    let mut pixels = vec![0; reader.output_buffer_size().expect("a size")];
-    let info = reader.next_frame(&mut pixels).expect("whole");
-    assert_eq!((info.width, info.height, info.color_type), (1000, 600, png::ColorType::Rgb));
-    let same = pixels.chunks_exact(3).zip(image.rgba().chunks_exact(4)).all(|(a, b)| a == &b[..3]);
-    assert!(same, "every pixel");
+    let again = draw(&picture, SIZE, Theme::Dark).expect("drawn");
+    let encoded = |image: &Image, effort| {
+        let mut bytes = Vec::new();
+        image.encode(&mut bytes, effort).expect("encoded");
+        bytes
+    };
+    for effort in [Effort::Small, Effort::Fast] {
+        let one = encoded(&image, effort);
+        assert!(one == encoded(&again, effort), "the same bytes");
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&one)).read_info().expect("a PNG");
+        let mut pixels = vec![0; reader.output_buffer_size().expect("a size")];
+        let info = reader.next_frame(&mut pixels).expect("whole");
+        assert_eq!((info.width, info.height, info.color_type), (1000, 600, png::ColorType::Rgb));
+        let mut both = pixels.chunks_exact(3).zip(image.rgba().chunks_exact(4));
+        assert!(both.all(|(a, b)| a == &b[..3]), "every pixel");
+    }
+    let one = encoded(&image, Effort::Small);
+    assert!(one.len() < encoded(&image, Effort::Fast).len());
 
     let dir = std::env::temp_dir().join(format!("rbpipe-picture-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("made");
     let path = dir.join("p.png");
     std::fs::write(&path, "before").expect("written");
     let before = std::fs::File::open(&path).expect("opened");
-    image.write_png(&path).expect("written");
+    image.write_png(&path, Effort::Small).expect("written");
     assert!(std::fs::read(&path).expect("read") == one);
     // Who had it open sees what it was: nothing was written over.
     let mut old = String::new();
     std::io::Read::read_to_string(&mut &before, &mut old).expect("read");
     assert_eq!(old, "before");
     assert_eq!(std::fs::read_dir(&dir).expect("listed").count(), 1, "nothing is left beside it");
-    assert!(image.write_png(&dir).is_err(), "a directory");
-    assert!(image.write_png(&dir.join("none/p.png")).is_err());
+    assert!(image.write_png(&dir, Effort::Small).is_err(), "a directory");
+    assert!(image.write_png(&dir.join("none/p.png"), Effort::Small).is_err());
     std::fs::remove_dir_all(&dir).expect("removed");
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
-use rbpipe_backends::picture::{self, Picture, Plan, Theme};
+use rbpipe_backends::picture::{self, Effort, Picture, Plan, Theme};
 use rbpipe_backends::units::Time;
 
 use crate::config::problem::suggest;
@@ -158,7 +158,8 @@ fn show(args: &ViewArgs, what: &What, out: &mut impl Write, before: &str) -> any
         Sink::Png(path, size) => {
             let image = picture::draw(&picture, size, theme)?;
             let shown = path.display();
-            image.write_png(path).with_context(|| format!("{shown}: cannot be written"))?;
+            let effort = if what.grows { Effort::Fast } else { Effort::Small };
+            image.write_png(path, effort).with_context(|| format!("{shown}: cannot be written"))?;
             // On a terminal somebody waits for a word.
             if io::stderr().is_terminal() && !what.grows {
                 let lanes = crate::status::count(picture.lanes.len() as u64, "lane");

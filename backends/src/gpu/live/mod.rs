@@ -31,7 +31,7 @@ use rbpipe_core::clock;
 use super::compute;
 use super::device::Gpu;
 use super::store::Store;
-use crate::picture::{SizeError, Theme, draw, plan};
+use crate::picture::{Effort, SizeError, Theme, draw, plan};
 use crate::timeline::Window;
 use scene::Scene;
 
@@ -122,7 +122,7 @@ impl Live {
             }
             // All that is kept, to its last record.
             let newest = painter.store.lock().span().map(|(_, newest)| newest + 1);
-            let last = painter.last(newest.unwrap_or_else(clock::now));
+            let last = painter.last(newest.unwrap_or_else(clock::now), Effort::Small);
             painter.say_what_is_missing(true);
             last
         });
@@ -171,7 +171,7 @@ fn sleep_until((stop, wake): &(Mutex<bool>, Condvar), at: Instant) -> bool {
 impl Painter {
     /// A picture of the time before `to`; if there is none, that is said once.
     fn paint(&mut self, to: u64) {
-        let result = self.last(to);
+        let result = self.last(to, Effort::Fast);
         let failed = result.is_err();
         if let (Err(why), false) = (result, self.failed) {
             tracing::error!("{why}");
@@ -194,13 +194,13 @@ impl Painter {
     }
 
     /// A picture of the time before `to`.
-    fn last(&mut self, to: u64) -> Result<(), BackendError> {
-        let painted = self.try_paint(to);
+    fn last(&mut self, to: u64, effort: Effort) -> Result<(), BackendError> {
+        let painted = self.try_paint(to, effort);
         let path = self.wish.path.display();
         painted.map_err(|why| BackendError::new(format!("{path}: no picture: {why}")))
     }
 
-    fn try_paint(&mut self, to: u64) -> Result<(), String> {
+    fn try_paint(&mut self, to: u64, effort: Effort) -> Result<(), String> {
         let window = u64::try_from(self.wish.window.as_nanos()).unwrap_or(u64::MAX);
         let sketch = {
             let table = self.store.lock();
@@ -231,6 +231,6 @@ impl Painter {
             }
         };
         let image = draw(&picture, self.wish.size, self.wish.theme).map_err(wrong)?;
-        image.write_png(&self.wish.path).map_err(|e| e.to_string())
+        image.write_png(&self.wish.path, effort).map_err(|e| e.to_string())
     }
 }
