@@ -95,15 +95,19 @@ impl Compute {
                 source!("lane.wgsl", "aggregate.wgsl"),
                 &[read, read, write, read],
             ),
-            walk: kernel("walk", source!("walk.wgsl"), &[read, read, write, read, write]),
+            walk: kernel(
+                "walk",
+                source!("word.wgsl", "walk.wgsl"),
+                &[read, read, write, read, write],
+            ),
             pick: kernel(
                 "pick",
-                source!("lane.wgsl", "take.wgsl", "pick.wgsl"),
+                source!("lane.wgsl", "word.wgsl", "take.wgsl", "pick.wgsl"),
                 &[read, read, read, read, write, write],
             ),
             switches: kernel(
                 "switches",
-                source!("lane.wgsl", "take.wgsl", "told.wgsl", "switches.wgsl"),
+                source!("lane.wgsl", "word.wgsl", "take.wgsl", "told.wgsl", "switches.wgsl"),
                 &[read, read, read, read, write, write, write],
             ),
             share: kernel("share", source!("lane.wgsl", "share.wgsl"), &[read, read, write, write]),

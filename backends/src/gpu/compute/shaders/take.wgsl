@@ -34,15 +34,6 @@ struct Place {
 // Beside a field's bytes.
 const SIGNED = 0x200u;
 
-fn word_at(at: u32) -> u32 {
-    let shift = at % 4u * 8u;
-    let first = data[at / 4u] >> shift;
-    if shift == 0u {
-        return first;
-    }
-    return first | (data[at / 4u + 1u] << (32u - shift));
-}
-
 // Where a record's payload begins.
 fn payload_of(place: Place, entry: vec4<u32>) -> u32 {
     let header = place.data + entry.w;

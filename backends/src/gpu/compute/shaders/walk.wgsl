@@ -45,15 +45,6 @@ fn byte_at(at: u32) -> u32 {
     return (data[at / 4u] >> (at % 4u * 8u)) & 255u;
 }
 
-fn word_at(at: u32) -> u32 {
-    let shift = at % 4u * 8u;
-    let first = data[at / 4u] >> shift;
-    if shift == 0u {
-        return first;
-    }
-    return first | (data[at / 4u + 1u] << (32u - shift));
-}
-
 // Bytes of a payload that begins at `at`, of which there are at most `rest`; NONE: more.
 fn payload_size(parts: u32, at: u32, rest: u32) -> u32 {
     var size = 0u;
