@@ -346,6 +346,9 @@ fn who_left_untold_is_no_longer_thought_to_wait_or_to_sleep() {
     // It came before all that is looked at.
     let first = [one(80, 5, LeftReady, 1), one(105, 7, LeftReady, 6)];
     assert_eq!(did(&[&first], (90, MANY), &[5]).0, [[NOT; 4]]);
+    // Then another CPU's word counts.
+    let (lanes, _) = did(&[&[one(85, 5, LeftReady, 1)], &first], (90, MANY), &[5]);
+    assert_eq!(lanes[0], [(1, [10, 0, 0, 0]); 4]);
     // Somebody left of whom is not told who: who was thought to run does no longer.
     let first = [one(90, 5, LeftReady, 1), one(105, 7, LeftAsleep, 0)];
     assert_eq!(did(&[&first], (0, MANY), &[5]).0, [[(1, [5, 0, 0, 0]), NOT, NOT, NOT]]);
