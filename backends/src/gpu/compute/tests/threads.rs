@@ -247,7 +247,7 @@ fn threads_are_their_twins() {
     let Some(compute) = compute() else { return };
     let mut random = Random(25);
     let (mut did, mut many) = ([0u64; 5], 0);
-    for round in 0..6 {
+    for round in 0..12 {
         for window in windows(&mut random) {
             let mut told = Told { running: [0; 8], tasks: [3, 12, 300][round % 3] };
             let streams = 1 + random.below(8) as usize;
@@ -256,10 +256,11 @@ fn threads_are_their_twins() {
             let until = [LAST, window.from + window.span() / 2, 0][random.below(3) as usize];
             let (mut words, mut lanes, mut all) = (Vec::new(), Vec::new(), Vec::new());
             for number in 0..streams {
-                let most = if round == 3 { 6000 } else { 700 };
+                let most = if round % 3 == 0 { 6000 } else { 700 };
                 let n = [0, 1, 5, 70, most][random.below(5) as usize];
                 // Who runs when it begins may have come before.
-                let from = since.saturating_sub(random.below(window.span().max(1)));
+                let older = [0, 0, window.span() / 4][random.below(3) as usize];
+                let from = since.saturating_sub(older);
                 let wide = Window { from, ..window };
                 let mut times = times(&mut random, &wide, n);
                 times.sort_unstable();
@@ -306,6 +307,7 @@ fn where_many_streams_leave_room_for_few_columns_there_are_few_before_the_window
     // More streams than a picture's columns, and as many before it, have room for.
     let streams = 1024;
     let columns = (compute.binding_size() / 16 / streams as u64) as u32 - 2;
+    // It came before all that is looked at.
     let ran = [Transition::telling(5, 3, Kind::LeftAsleep, 1)];
     let buffer = buffer(compute, &transition_words(&ran));
     let lane = Lane { base: 0, capacity: 1, first: 0, len: 0 };
@@ -314,8 +316,8 @@ fn where_many_streams_leave_room_for_few_columns_there_are_few_before_the_window
     let mut slices: Vec<&[Transition]> = vec![&[]; streams];
     slices[7] = &ran;
     let window = Window { from: 1_000_000, to: 2_000_000, columns };
-    let found = compute.threads(&buffer, &lanes, &window, (0, LAST), &[3]).unwrap();
+    let found = compute.threads(&buffer, &lanes, &window, (10, LAST), &[3]).unwrap();
     let found = found.wait().unwrap();
-    assert_eq!(found, threads(&slices, &window, (0, LAST), &[3]));
+    assert_eq!(found, threads(&slices, &window, (10, LAST), &[3]));
     assert_eq!(found.doing.iter().map(|d| d.running).sum::<u64>(), 1_000_000);
 }
