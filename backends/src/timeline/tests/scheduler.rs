@@ -228,7 +228,7 @@ fn did(
     streams: &[&[Transition]],
     (since, until): (u64, u64),
     tasks: &[u32],
-) -> (Vec<Vec<(u32, [u64; 4])>>, Vec<Woke>) {
+) -> (Vec<Vec<Column>>, Vec<Woke>) {
     let window = Window { from: 100, to: 140, columns: 4 };
     let settled: Vec<Vec<Transition>> = streams.iter().map(|s| settle(s.iter().copied())).collect();
     let slices: Vec<&[Transition]> = settled.iter().map(|s| &s[..]).collect();
@@ -239,7 +239,10 @@ fn did(
     (lanes, woken.iter().map(|w| (w.time, w.stream, w.waker, w.task, w.early)).collect())
 }
 
-const NOT: (u32, [u64; 4]) = (0, [0; 4]);
+/// Where they ran, and how long they ran, waited, were blocked and slept.
+type Column = (u32, [u64; 4]);
+
+const NOT: Column = (0, [0; 4]);
 
 #[test]
 fn processes_run_wait_are_blocked_and_sleep() {
