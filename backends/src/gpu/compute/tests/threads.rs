@@ -95,7 +95,7 @@ pub(super) fn record(random: &mut Random, told: &mut Told, stream: usize) -> (u3
     let state = states[random.below(states.len() as u64) as usize];
     match kind {
         // Now and then one whose id is too large.
-        Kind::Woken if random.below(9) == 0 => (2, vec![1, 2, 3, 0x30]),
+        Kind::Woken if state == 0x32 => (2, vec![1, 2, 3, 0x30]),
         Kind::Woken => (2, task.to_le_bytes().to_vec()),
         Kind::Waking => (5, vec![1, 2, 3, task as u8]),
         _ => {
