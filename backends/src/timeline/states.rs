@@ -12,7 +12,7 @@ pub struct Transition {
     pub low: u32,
     /// The high half of the time.
     pub high: u32,
-    /// The state; 0: it is not known from here on.
+    /// The state; 0: it is not known from here on. (See [`Transition::known`].)
     pub state: u32,
     /// What it tells beside it, of a process: see [`Transition::told`]; 0: nothing.
     pub told: u32,
@@ -60,7 +60,7 @@ pub fn states(transitions: &[Transition], window: &Window, until: u64) -> Vec<He
     for edge in edges.windows(2) {
         let (begin, end) = (edge[0], edge[1]);
         next += transitions[next..].partition_point(|t| t.time() <= begin);
-        let mut state = next.checked_sub(1).map_or(0, |i| transitions[i].state);
+        let mut state = next.checked_sub(1).map_or(0, |i| transitions[i].known());
         let mut column = Held::default();
         if begin >= until {
             out.push(column);
@@ -76,7 +76,7 @@ pub fn states(transitions: &[Transition], window: &Window, until: u64) -> Vec<He
         let mut since = begin;
         while let Some(t) = transitions.get(next).filter(|t| t.time() < end) {
             *held.entry(state).or_default() += known(t.time()) - since;
-            (since, state) = (known(t.time()), t.state);
+            (since, state) = (known(t.time()), t.known());
             next += 1;
         }
         *held.entry(state).or_default() += known(end) - since;

@@ -4,7 +4,8 @@
 //! A CPU's lane is one list of [`Transition`]s, each with the state of the CPU from then on (who
 //! runs) and with what it tells of another process: who left, and how; who was woken. A switch
 //! also names who ran until then: where nobody knew that it is known from there on, and where
-//! somebody else was thought to have run, nobody knows who did ([`settle`]).
+//! somebody else was thought to have run, nobody knows who did ([`settle`]): that one came, and
+//! when it left is not told.
 
 use rbpipe_core::class::EventClass;
 
@@ -33,15 +34,30 @@ pub enum Kind {
 }
 
 /// Bits of [`Transition::told`] that are a process: its id and 1. The kernel's ids have 22.
-pub const TASK: u32 = (1 << 29) - 1;
+pub const TASK: u32 = (1 << 28) - 1;
+/// Who came then left untold: when, nobody knows.
+const LEFT_UNTOLD: u32 = 1 << 28;
 
 impl Transition {
-    /// One that tells something of a process (its id and 1; 0: of nobody).
+    /// One that tells something of a process (its id and 1; 0: of nobody, as of an id that is
+    /// too large).
     #[must_use]
     pub const fn telling(time: u64, state: u32, kind: Kind, task: u32) -> Self {
         let mut one = Self::new(time, state);
-        one.told = (kind as u32) << 29 | task & TASK;
+        one.told = (kind as u32) << 29 | if task > TASK { 0 } else { task };
         one
+    }
+
+    /// The state from then on; 0: it is not known, be it told that somebody came.
+    #[must_use]
+    pub const fn known(&self) -> u32 {
+        if self.left_untold() { 0 } else { self.state }
+    }
+
+    /// Whether who came then left untold: when, nobody knows.
+    #[must_use]
+    pub const fn left_untold(&self) -> bool {
+        self.told & LEFT_UNTOLD != 0
     }
 
     /// What it tells, and of which process.
@@ -213,15 +229,13 @@ fn tell_back(all: &mut [Transition], prev: u32) {
         return;
     }
     // Nobody knew; or somebody came in between, untold: when, nobody knows.
-    let state = if state == 0 { prev } else { 0 };
+    let known = if state == 0 { prev } else { 0 };
     for one in all.iter_mut().rev() {
-        let kind = one.told().0;
-        if kind == Kind::Lost {
-            return;
-        }
-        one.state = state;
-        if !matches!(kind, Kind::Woken | Kind::Waking) {
-            return;
+        match one.told().0 {
+            Kind::Lost => return,
+            Kind::Woken | Kind::Waking => one.state = known,
+            _ if known == 0 => return one.told |= LEFT_UNTOLD,
+            _ => return one.state = known,
         }
     }
 }

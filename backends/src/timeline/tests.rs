@@ -9,6 +9,8 @@ use rbpipe_core::packet::RecordHeader;
 
 use super::*;
 
+mod scheduler;
+
 /// A small xorshift.
 pub(crate) struct Random(pub u64);
 

@@ -98,13 +98,13 @@ impl Lane<'_> {
         (self.since, self.state) = (time, state);
     }
 
-    /// It runs there from now on; or, if that is not `sure`, since before.
-    fn come(&mut self, time: u64, stream: u32, sure: bool) {
+    /// It comes there, and is in this state then; or, if that is not `sure`, is there since before.
+    fn come(&mut self, time: u64, stream: u32, sure: bool, state: State) {
         // It is nowhere else: what was thought is not so.
         if sure && !matches!(self.state, State::Running(other) if other != stream) {
             self.add(time);
         }
-        self.change(time, State::Running(stream));
+        self.change(time, state);
     }
 
     /// It does no longer run there.
@@ -160,9 +160,15 @@ pub fn threads(
     for (time, stream, place, is_older) in order {
         let one = streams[stream as usize][place];
         let (kind, task) = one.told();
-        let before = place.checked_sub(1).map_or(0, |i| streams[stream as usize][i].state);
+        let before = place.checked_sub(1).map_or(0, |i| streams[stream as usize][i].known());
         let left = match kind {
             _ if is_older => None,
+            // Somebody left who is not told of: who was thought to run does no longer.
+            Kind::LeftReady | Kind::LeftAsleep | Kind::LeftBlocked | Kind::LeftDead
+                if task == 0 =>
+            {
+                Some((before, State::Unknown))
+            }
             Kind::LeftReady => Some((task, State::Waiting)),
             Kind::LeftAsleep => Some((task, State::Asleep)),
             Kind::LeftBlocked => Some((task, State::Blocked)),
@@ -184,8 +190,14 @@ pub fn threads(
         {
             lane.leave(time, stream, state);
         }
+        let state = match one.left_untold() {
+            // When it left is not known: whether it was still there then neither.
+            true if is_older => continue,
+            true => State::Unknown,
+            false => State::Running(stream),
+        };
         if let Some(lane) = lanes.get_mut(&one.state) {
-            lane.come(time, stream, kind != Kind::Begins);
+            lane.come(time, stream, kind != Kind::Begins, state);
         }
     }
     lanes.into_values().for_each(|mut lane| lane.add(u64::MAX));

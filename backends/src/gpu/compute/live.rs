@@ -21,7 +21,8 @@ use super::told::{Index, Told, Walked, lock};
 use super::{Asking, ComputeError, Pending, Timeline, Totals, Wanted};
 use crate::gpu::{GpuDevice, Store};
 use crate::timeline::{
-    self, Aggregate, Entry, Filter, Held, Name, Rows, Threads, Transition, Value, Window, settle,
+    self, Aggregate, Entry, Filter, Held, Kind, Name, Rows, Threads, Transition, Value, Window,
+    settle,
 };
 
 /// See the module.
@@ -193,7 +194,7 @@ impl Live {
         let mut all = vec![Aggregate::NONE; window.columns as usize];
         for heap in &asked.heap {
             let parts = heap.iter().filter_map(|w| w.picks.values.get(value)).map(|v| &v[..]);
-            let mine = within(parts, (window.from, window.to), 0, Value::time);
+            let mine = within(parts, (window.from, window.to), Value::time);
             let found = timeline::aggregate(&mine.copied().collect::<Vec<_>>(), window);
             all.iter_mut().zip(found).for_each(|(sum, one)| *sum = sum.and(one));
         }
@@ -302,25 +303,34 @@ fn rows(
     Ok(rows)
 }
 
-/// What packets tell of a CPU that may be in this time, or hold when it begins. The packet behind
-/// it may tell back who ran at its end.
+/// What packets tell of a CPU that may be in this time, or hold when it begins. Packets may tell
+/// nothing of who runs: it is told from the switch before the time (or since when something is
+/// missing) on, and the switch behind it tells back who ran at its end.
 fn told(heap: &[Arc<Walked>], from: u64, to: u64) -> Vec<Transition> {
-    let parts = heap.iter().map(|w| &w.picks.states[..]);
-    settle(within(parts, (from, to), 1, Transition::time).copied())
+    let parts = heap.iter().map(|w| &w.picks.states[..]).filter(|p| !p.is_empty());
+    let parts: Vec<&[Transition]> = parts.collect();
+    let tells =
+        |one: &Transition| !matches!(one.told().0, Kind::Woken | Kind::Waking | Kind::Begins);
+    let before = parts.partition_point(|p| p[0].time() < from);
+    let earlier = |p: &&[Transition]| p.iter().any(|one| one.time() < from && tells(one));
+    let first = parts[..before].iter().rposition(earlier).unwrap_or(0);
+    let behind = first + parts[first..].partition_point(|p| p[0].time() < to);
+    let last = parts[behind..].iter().position(|p| p.iter().any(tells));
+    let last = last.map_or(parts.len(), |place| behind + place + 1);
+    settle(parts[first..last].iter().copied().flatten().copied())
 }
 
 /// What may be in a time, or hold when it begins, of what lies in several places, one after the
-/// other in time; with so many of the places behind it.
+/// other in time.
 fn within<'a, T: 'a>(
     parts: impl Iterator<Item = &'a [T]>,
     (from, to): (u64, u64),
-    more: usize,
     time: impl Fn(&T) -> u64,
 ) -> impl Iterator<Item = &'a T> {
     let parts: Vec<&[T]> = parts.filter(|p| !p.is_empty()).collect();
     let first = parts.partition_point(|p| time(&p[0]) <= from).saturating_sub(1);
     let last = parts.partition_point(|p| time(&p[0]) < to.max(from.saturating_add(1)));
-    let mine = parts[first..(last + more).clamp(first, parts.len())].to_vec();
+    let mine = parts[first..last.max(first)].to_vec();
     mine.into_iter().flatten()
 }
 
@@ -335,4 +345,64 @@ impl States {
 
 fn add(sum: &mut [u32], bins: &[u32]) {
     sum.iter_mut().zip(bins).for_each(|(a, b)| *a = a.wrapping_add(*b));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::taken::Picks;
+    use super::*;
+    use crate::timeline::tests::Random;
+
+    /// Packets of a CPU, which tell who runs, or of wake-ups alone, or of nothing.
+    fn packets(random: &mut Random) -> Vec<Arc<Walked>> {
+        let mut time = 100;
+        let mut packet = |number| {
+            let mut states = Vec::new();
+            if random.below(8) == 0 {
+                states.push(Transition::telling(time, 0, Kind::Lost, 0));
+            }
+            time += random.below(3);
+            states.push(Transition::telling(time, 0, Kind::Begins, 0));
+            let switches = random.below(3) == 0;
+            for _ in 0..random.below(4) {
+                time += random.below(3);
+                let task = 1 + random.below(3) as u32;
+                states.push(match switches {
+                    true => {
+                        let prev = 1 + random.below(3) as u32;
+                        Transition::telling(time, task, Kind::LeftAsleep, prev)
+                    }
+                    false => Transition::telling(time, 0, Kind::Waking, task),
+                });
+            }
+            let picks = Picks { states, ..Picks::default() };
+            Arc::new(Walked { number, entries: Vec::new(), picks })
+        };
+        (0..30).map(&mut packet).collect()
+    }
+
+    #[test]
+    fn what_a_time_needs_of_packets_tells_as_much_as_all_of_them() {
+        let mut random = Random(31);
+        for _ in 0..300 {
+            let heap = packets(&mut random);
+            let all = settle(heap.iter().flat_map(|w| w.picks.states.iter().copied()));
+            let end = all[all.len() - 1].time() + 5;
+            let from = random.below(end);
+            let to = from + random.below(20);
+            let window = Window { from, to, columns: 1 + random.below(4) as u32 };
+            let mine = told(&heap, from, to);
+            let until = u64::MAX;
+            assert_eq!(
+                timeline::states(&mine, &window, until),
+                timeline::states(&all, &window, until),
+                "{window:?} of {all:?}"
+            );
+            let since = from.saturating_sub(random.below(9));
+            let mine = told(&heap, since, to);
+            let threads =
+                |all: &[Transition]| timeline::threads(&[all], &window, (since, until), &[1, 2, 3]);
+            assert_eq!(threads(&mine), threads(&all), "{window:?} since {since} of {all:?}");
+        }
+    }
 }

@@ -82,12 +82,12 @@ impl Compute {
             count: kernel("count", source!("count.wgsl"), &[read, read, write, read, read]),
             few: kernel(
                 "few",
-                source!("lane.wgsl", "lanes.wgsl", "few.wgsl"),
+                source!("lane.wgsl", "told.wgsl", "lanes.wgsl", "few.wgsl"),
                 &[read, read, write, read, write],
             ),
             states: kernel(
                 "states",
-                source!("lane.wgsl", "lanes.wgsl", "states.wgsl"),
+                source!("lane.wgsl", "told.wgsl", "lanes.wgsl", "states.wgsl"),
                 &[read, read, write, read, read],
             ),
             aggregate: kernel(

@@ -45,12 +45,17 @@ impl Compute {
         (since, until): (u64, u64),
         tasks: &[u32],
     ) -> Result<Pending<Threads>, ComputeError> {
+        let many = tasks.len() as u32;
+        // How many there are changes nothing: as many as have room.
+        let each = (16 * u64::from(lanes)).max(MARK * 4 * u64::from(many)).max(1);
+        let room = (self.binding_size() / each).saturating_sub(window.columns.into());
+        let most = u32::try_from(room).unwrap_or(BEFORE).clamp(1, BEFORE);
         let before = Window {
             from: since.min(window.from),
             to: window.from,
-            columns: window.columns.min(if since < window.from { BEFORE } else { 0 }),
+            columns: window.columns.min(if since < window.from { most } else { 0 }),
         };
-        let (columns, many) = (before.columns + window.columns, tasks.len() as u32);
+        let columns = before.columns + window.columns;
         let all = Window { columns, ..*window };
         let bytes = self.bins(many, window, DOING as u64 * 4)?;
         let marks = self.bins(many, &all, MARK * 4)?;

@@ -217,7 +217,7 @@ impl Timeline {
             // What is left out of it is missing.
             let (mut lost, mut since) = match skip {
                 0 => (packet.lost, Some(begin)),
-                _ => (Some(begin), None),
+                _ => (packet.lost.or(Some(begin)), None),
             };
             // A packet without records is walked, too: it may have some that were given up.
             loop {

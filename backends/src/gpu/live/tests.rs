@@ -3,9 +3,11 @@
 
 use super::super::config::Keep;
 use super::super::store::{PacketEntry, Place};
+use super::scene::Sketch;
+use super::threads::Did;
 use super::*;
-use crate::picture::{Cell, Content, Ink, Range, Share};
-use crate::timeline::Held;
+use crate::picture::{Cell, Content, Ink, Picture, Range, Share};
+use crate::timeline::{Doing, Held, Threads, Woken};
 use rbpipe_core::backend::{Identity, StreamInfo};
 use rbpipe_core::class::{EventClass, Field, FieldType};
 use rbpipe_core::frontend::PacketFacts;
@@ -134,4 +136,139 @@ fn a_scene_has_who_ran_and_values() {
     assert_eq!(shares(&cells[2]), last);
     let keys: Vec<&str> = picture.legend.iter().map(|k| k.name.as_str()).collect();
     assert_eq!(keys, ["lost", "idle", "others", "events", "pid 8", "se?ven"]);
+}
+
+/// Two CPUs and another stream, and what processes 8, 9 and 11 did, in 32 columns.
+fn did() -> (Sketch, index::Bins) {
+    let store = Store::new("c", Keep::Bytes(1 << 20));
+    let streams =
+        [stream(4, StreamClass::Plain), stream(3, StreamClass::Cpu), stream(5, StreamClass::Cpu)];
+    for stream in &streams {
+        let facts = PacketFacts {
+            sequence: 1,
+            content: 100,
+            begin: 1000,
+            end: 4199,
+            lost: 0,
+            records: 5,
+            origin: 0,
+        };
+        entry(&store, stream, facts, Place::Heap(Arc::from(&[][..])));
+    }
+    let held = |state| Held { longest: [(state, 100), (0, 0), (0, 0)], others: 0 };
+    let mut name = [0; 16];
+    name[..5].copy_from_slice(b"alpha");
+    let states = compute::States {
+        rows: [1, 2].map(|n| (Arc::clone(&streams[n]), vec![held([8, 9][n - 1]); 32])).into(),
+        names: [(8, name)].into(),
+    };
+    let mut doing = vec![Doing::default(); 3 * 32];
+    doing[0] = Doing { running: 50, waiting: 25, blocked: 15, asleep: 10, on: 2 };
+    doing[31] = Doing { asleep: 50, ..Doing::default() };
+    doing[32..64].fill(Doing { running: 40, on: 3, ..Doing::default() });
+    doing[64] = Doing { blocked: 100, ..Doing::default() };
+    let of = |(time, stream, waker, task, early)| Woken { time, stream, waker, task, early };
+    let woken = [
+        (1100, 1, 9, 8, true),
+        // Told a second time, where it will run.
+        (1101, 2, 9, 8, false),
+        // In the name of nobody, of itself, of one without a lane; where there is no scheduler.
+        (1200, 2, 1, 9, true),
+        (1300, 1, 8, 8, true),
+        (1400, 2, 77, 11, true),
+        // Who has no lane; on a stream that is not known.
+        (1600, 1, 9, 77, true),
+        (1600, 9, 0, 8, true),
+    ];
+    let found = Threads { doing, woken: Some(woken.map(of).into()) };
+    let did = Did { tasks: vec![8, 9, 11], all: 7, found, streams: streams.into() };
+    let bins = index::Bins {
+        streams: [(4, vec![1; 32])].into(),
+        states: Some(states),
+        threads: Some(did),
+        values: vec![Some(vec![None; 32])],
+        ..index::Bins::default()
+    };
+    let sketch = scene().sketch(&store.lock(), (1000, 4200));
+    (sketch, bins)
+}
+
+fn scene() -> Scene {
+    let (title, values) = ("t".to_owned(), vec!["a.b".to_owned()]);
+    Scene { title, clock_offset: 1_000_000, classes: registry(), values }
+}
+
+/// A process has a lane of what it did, the busiest first; arrows go from who woke it, or from
+/// where that was told; there are few of them, or none.
+#[test]
+fn a_scene_has_what_processes_did_and_who_woke_them() {
+    let (sketch, bins) = did();
+    let fill = |bins: &index::Bins, room| scene().fill(&sketch, bins.clone(), 32, &|_| room);
+    let picture = fill(&bins, 99);
+    let names: Vec<&str> = picture.lanes.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["a.b", "CPU 3", "CPU 5", "pid 8", "alpha", "pid 10", "stream 4"]);
+    let details: Vec<&str> = picture.lanes.iter().map(|l| l.detail.as_str()).collect();
+    assert_eq!(details[3..6], ["8   40 %", "7  1.5 %", "10  0.0 %"]);
+    assert_eq!(picture.groups[picture.lanes[4].group].name, "Threads");
+    assert_eq!(picture.groups[2].note, "the 3 busiest, and 4 more");
+    let shares = |lane: usize, column: usize| -> Vec<(Ink, String, u32)> {
+        let Content::States(cells, known) = &picture.lanes[lane].content else { panic!("none") };
+        let of = |s: &Share| {
+            let state = &known[usize::from(s.state)];
+            let percent = (u32::from(s.part) * 100).div_ceil(Cell::WHOLE.into());
+            (state.ink, state.name.clone(), percent)
+        };
+        cells[column].shares.iter().filter(|s| s.part > 0).map(of).collect()
+    };
+    let none = String::new;
+    let alpha = [
+        (Ink::of("alpha"), "3".to_owned(), 50),
+        (Ink::Waiting, none(), 25),
+        (Ink::Blocked, none(), 15),
+        (Ink::Idle, none(), 10),
+    ];
+    assert_eq!(shares(4, 0), alpha);
+    assert_eq!(shares(4, 1), []);
+    assert_eq!(shares(4, 31), [(Ink::Idle, none(), 50)]);
+    assert_eq!(shares(3, 7), [(Ink::of("pid 8"), "5".to_owned(), 40)]);
+    assert_eq!(shares(5, 0), [(Ink::Blocked, none(), 100)]);
+    let keys: Vec<&str> = picture.legend.iter().map(|k| k.name.as_str()).collect();
+    let all = ["waits for a CPU", "blocked", "idle", "others", "events", "alpha", "pid 8"];
+    assert_eq!(keys, all);
+
+    let arrows = |picture: &Picture| -> Vec<(u64, usize, usize)> {
+        picture.arrows.iter().map(|a| (a.time - 1_000_000, a.from, a.to)).collect()
+    };
+    let said = |picture: &Picture| picture.facts.iter().find(|f| f.contains("arrows")).cloned();
+    assert_eq!(arrows(&picture), [(1100, 3, 4), (1200, 2, 3), (1300, 1, 4), (1400, 2, 5)]);
+    assert_eq!(said(&picture).as_deref(), Some("arrows: who wakes whom (4)"));
+    // More than an eighth of the columns are a curtain.
+    let with = |change: &dyn Fn(&mut Vec<Woken>)| {
+        let mut bins = bins.clone();
+        let woken = bins.threads.as_mut().and_then(|did| did.found.woken.as_mut());
+        change(woken.expect("there are some"));
+        fill(&bins, 99)
+    };
+    // From a stream that tells nothing of a scheduler, too.
+    let other = Woken { time: 1500, stream: 0, waker: 0, task: 11, early: true };
+    let many = with(&|woken| woken.push(other));
+    assert_eq!((many.arrows.len(), said(&many)), (0, None));
+    let few = with(&|woken| {
+        woken.truncate(2);
+        woken.push(other);
+    });
+    assert_eq!(arrows(&few), [(1100, 3, 4), (1500, 6, 5)]);
+    // Where it is not told where somebody is woken: where that will run.
+    let late = with(&|woken| woken.retain(|w| !w.early));
+    assert_eq!(arrows(&late), [(1101, 3, 4)]);
+    let mut none = bins.clone();
+    none.threads.as_mut().expect("some").found.woken = None;
+    assert!(fill(&none, 99).arrows.is_empty());
+
+    // The busiest are left.
+    let less = fill(&bins, 5);
+    let names: Vec<&str> = less.lanes.iter().map(|l| l.name.as_str()).collect();
+    assert_eq!(names, ["a.b", "CPU 3", "CPU 5", "pid 8", "stream 4"]);
+    assert_eq!(less.groups[2].note, "the 1 busiest, and 6 more");
+    assert_eq!(arrows(&less), [(1200, 2, 3)]);
 }

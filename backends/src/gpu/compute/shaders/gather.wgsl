@@ -226,10 +226,11 @@ fn one(column: u32, time: vec2<u32>, stream: u32, place: u32, is_older: bool) {
         }
         var who = task;
         var state = UNKNOWN;
-        if kind == LOST || kind == BEGINS {
+        if kind == LOST || kind == BEGINS || task == 0u {
+            // Who was thought to run does no longer.
             who = 0u;
             if place > 0u {
-                who = at(stream, place - 1u).z;
+                who = known(at(stream, place - 1u));
             }
         } else if kind == LEFT_READY {
             state = WAITING;
@@ -243,8 +244,13 @@ fn one(column: u32, time: vec2<u32>, stream: u32, place: u32, is_older: bool) {
             moves(mark + column, time, stream, LEAVES, state);
         }
     }
+    let left_untold = (what.w & LEFT_UNTOLD) != 0u;
+    if left_untold && is_older {
+        return;
+    }
     let mark = mark_of(what.z);
     if mark != NONE {
-        moves(mark + column, time, stream, select(COMES, IS_THERE, kind == BEGINS), RUNNING + stream);
+        let does = select(COMES, IS_THERE, kind == BEGINS);
+        moves(mark + column, time, stream, does, select(RUNNING + stream, UNKNOWN, left_untold));
     }
 }

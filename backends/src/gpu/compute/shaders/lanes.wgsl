@@ -13,7 +13,9 @@ const WORDS = 11u;
 @group(0) @binding(4) var<storage, read> transitions: array<vec4<u32>>;
 
 fn at(lane: Lane, i: u32) -> vec4<u32> {
-    return transitions[lane.base + (lane.first + i) % lane.capacity];
+    var one = transitions[lane.base + (lane.first + i) % lane.capacity];
+    one.z = known(one);
+    return one;
 }
 
 fn sooner(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {

@@ -81,10 +81,16 @@ fn tell_back(lane: u32, prev: u32) {
         if kind == LOST {
             return;
         }
-        rings[at].z = state;
-        if kind != WOKEN && kind != WAKING {
-            return;
+        if kind == WOKEN || kind == WAKING {
+            rings[at].z = state;
+            continue;
         }
+        if state == 0u {
+            rings[at].w |= LEFT_UNTOLD;
+        } else {
+            rings[at].z = state;
+        }
+        return;
     }
 }
 
@@ -98,9 +104,14 @@ fn how_left(state: u32) -> u32 {
     return select(LEFT_ASLEEP, LEFT_BLOCKED, (state & 2u) != 0u);
 }
 
-// A process, as it is told of.
+// A process: its id and 1.
 fn task_at(at: u32, field: u32) -> u32 {
     return value_at(at, field).x + 1u;
+}
+
+// As it is told of: of one whose id is too large nothing is.
+fn told_of(task: u32) -> u32 {
+    return select(task, 0u, task > TASK);
 }
 
 @compute @workgroup_size(1)
@@ -134,11 +145,11 @@ fn switches(
                 let payload = payload_of(place, entry);
                 let before = params.more[0];
                 let after = params.more[1];
-                let prev = task_at(payload + before.x, before.y);
+                let prev = told_of(task_at(payload + before.x, before.y));
                 let kind = how_left(value_at(payload + before.z, before.w).x);
                 let next = task_at(payload + after.x, after.y);
-                tell_back(lane, prev & TASK);
-                add(lane, vec4<u32>(entry.xy, next, kind << 29u | (prev & TASK)));
+                tell_back(lane, prev);
+                add(lane, vec4<u32>(entry.xy, next, kind << 29u | prev));
                 if after.w != 0u && next != 0u {
                     name(next, payload + after.z);
                 }
@@ -152,7 +163,7 @@ fn switches(
                     if lanes[lane].len > 0u {
                         state = rings[newest(lane, 0u)].z;
                     }
-                    add(lane, vec4<u32>(entry.xy, state, wake.w << 29u | (task & TASK)));
+                    add(lane, vec4<u32>(entry.xy, state, wake.w << 29u | told_of(task)));
                     break;
                 }
             }
