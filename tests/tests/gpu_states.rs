@@ -237,7 +237,7 @@ fn is_as_written(adapter: &Wanted, way: Way) {
         let why = live.missing(n, true).expect("there is none");
         assert!(why.contains(sentence), "{why}");
     }
-    assert_eq!((live.missing(0, true), live.left_out()), (None, 0));
+    assert_eq!((live.missing(0, true), live.left_out(WINDOW.columns)), (None, 0));
     let events = live.density(&WINDOW).expect("a frame");
     let counts =
         |cpu| events.iter().find(|(s, _)| s.cpu == Some(cpu)).map(|(_, bins)| bins.clone());

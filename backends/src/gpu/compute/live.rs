@@ -209,13 +209,14 @@ impl Live {
         index.taken.get(value)?.missing(&index.registry.all(), is_end)
     }
 
-    /// Streams that have no state, and whose values do not count, because the device has no ring
-    /// for them.
+    /// Streams that have no state in so many columns, and, mostly, whose values do not count,
+    /// because the device has no room for them.
     #[must_use]
-    pub fn left_out(&self) -> usize {
+    pub fn left_out(&self, columns: u32) -> usize {
         let index = lock(&self.index);
-        let streams = if index.device.is_some() { index.streams.len() } else { 0 };
-        streams.saturating_sub(lanes() as usize)
+        let Some(timeline) = &index.device else { return 0 };
+        let most = lanes().min(timeline.compute().most_lanes(columns));
+        index.streams.len().saturating_sub(most as usize)
     }
 
     /// The number on the device, if it has one, of what the scheduler tells, if it does.

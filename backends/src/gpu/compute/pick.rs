@@ -164,7 +164,8 @@ impl Picker {
     ) -> Result<Pending<LaneStates>, ComputeError> {
         let Rings { lanes, rings, .. } = &self.rings;
         let others = [&self.labels, lanes];
-        let mine = (lanes, streams.min(self.rings.streams));
+        let most = self.rings.streams.min(compute.most_lanes(window.columns));
+        let mine = (lanes, streams.min(most));
         let pending = compute.states_in(rings, mine, (window, until), &others)?;
         let told = self.rings.told();
         Ok(pending.map(|(held, mut labels)| {

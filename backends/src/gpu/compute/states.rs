@@ -47,6 +47,12 @@ impl Compute {
         self.states_in(transitions, lanes, (window, until), &[]).map(|p| p.map(|(held, _)| held))
     }
 
+    /// So many lanes of so many columns have bins that the device binds at once.
+    pub(super) fn most_lanes(&self, columns: u32) -> u32 {
+        let each = HELD as u64 * 4 * u64::from(columns.max(1));
+        u32::try_from(self.binding_size() / each).unwrap_or(u32::MAX)
+    }
+
     /// Lanes as a shader reads them, if all lie in the buffer.
     pub(super) fn lanes(
         &self,

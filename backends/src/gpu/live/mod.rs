@@ -219,7 +219,7 @@ impl Painter {
             let bins = index::count(&self.index, (&window, sketch.until), rows)
                 .map_err(|e| e.to_string())?;
             let mut picture = self.scene.fill(&sketch, bins, columns, &room);
-            if let n @ 1.. = self.index.left_out() {
+            if let n @ 1.. = self.index.left_out(columns) {
                 picture.facts.push(format!("{n} streams are too many for states and values"));
             }
             // How wide the lanes are depends on their names, and which there are on the counts:

@@ -321,3 +321,35 @@ fn where_many_streams_leave_room_for_few_columns_there_are_few_before_the_window
     assert_eq!(found, threads(&slices, &window, (10, LAST), &[3]));
     assert_eq!(found.doing.iter().map(|d| d.running).sum::<u64>(), 1_000_000);
 }
+
+#[test]
+fn who_ran_is_told_of_as_many_streams_as_have_room() {
+    let Some(compute) = compute() else { return };
+    let classes = sched_classes();
+    let mut timeline = Timeline::new(&compute.device, &compute.queue, 1 << 19).unwrap();
+    timeline.classes(classes.all().map(|c| &**c));
+    let mut scheduler = Scheduler::default();
+    (0..).zip(classes.all()).for_each(|(n, class)| _ = scheduler.look(n, class));
+    let number = timeline.pick(Picker::new(compute, Take::Switches(scheduler), 1024, 16).unwrap());
+    let mut random = Random(28);
+    let mut told = Told { running: [0; 8], tasks: 9 };
+    let (mut bytes, place) = packet_of(&mut random, 8, 1000, |random| record(random, &mut told, 0));
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let words: Vec<u32> =
+        bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
+    let data = buffer(compute, &words);
+    let one = |stream| Arrival { stream, data: &data, offset: 0, place, lost: None };
+    let arrivals: Vec<Arrival<'_>> = (0..1024).map(one).collect();
+    let mut encoder = compute.encoder("arrive");
+    timeline.arrive(&mut encoder, &arrivals).unwrap();
+    let commands = [encoder.finish()];
+    let turn = crate::gpu::device::one_at_a_time();
+    compute.queue.submit(commands);
+    drop(turn);
+    for (columns, most) in [(100, 1024), (8192, compute.binding_size() / 44 / 8192)] {
+        let window = Window { from: 1000, to: place.end + 9, columns };
+        let asked = timeline.states(number, &window, LAST).unwrap().unwrap();
+        let (held, _) = asked.wait().unwrap();
+        assert_eq!(held.len() as u64, most.min(1024) * u64::from(columns));
+    }
+}
