@@ -145,8 +145,9 @@ fn threads_are_as_written(live: &Live, way: Way) {
     // All of it, its half, and the last column: what was before tells how each begins.
     for first in [0, 4, 7] {
         let window = Window { from: WINDOW.edge(first), columns: 8 - first, ..WINDOW };
-        let (found, streams) = live.threads(&window, UNTIL, &tasks).expect("a frame").expect("so");
-        let cpu = |stream: u32| streams[stream as usize].cpu;
+        let rows = live.threads(&window, UNTIL, &tasks).expect("a frame").expect("so");
+        assert!(rows.early);
+        let (found, cpu) = (rows.threads, |stream: u32| rows.streams[stream as usize].cpu);
         let columns = found.doing.chunks(window.columns as usize);
         for ((task, ran_on, expected), doing) in expected.iter().zip(columns) {
             let doing: Vec<(Option<u32>, Doing)> = doing

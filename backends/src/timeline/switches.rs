@@ -136,6 +136,12 @@ impl Scheduler {
         self.wakes[place].is_some()
     }
 
+    /// Whether it is told where somebody is woken.
+    #[must_use]
+    pub fn is_early(&self) -> bool {
+        self.wakes.iter().flatten().any(|w| w.early)
+    }
+
     /// Whether none of them has come.
     #[must_use]
     pub fn is_unknown(&self) -> bool {

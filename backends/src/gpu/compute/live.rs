@@ -35,8 +35,16 @@ pub struct Live {
 /// Rows of bins: each stream that has had a packet, and its columns.
 pub type StreamRows = Vec<(Arc<StreamInfo>, Vec<u32>)>;
 
-/// What processes did, and the streams that it names by their places.
-pub type ThreadRows = (Threads, Vec<Arc<StreamInfo>>);
+/// What processes did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ThreadRows {
+    /// It.
+    pub threads: Threads,
+    /// The streams that it names by their places.
+    pub streams: Vec<Arc<StreamInfo>>,
+    /// Whether it is told where somebody is woken, too: there is `sched_waking`.
+    pub early: bool,
+}
 
 /// What streams were in, and what their states are called.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -150,8 +158,7 @@ impl Live {
 
     /// What these processes did in each column, until a time: as the scheduler's events tell of
     /// the window, and of as long a time before it. Processes are told by their ids and 1, each
-    /// once. Streams are told by their place among those that come with it. `None`: there are no
-    /// such events yet.
+    /// once. `None`: there are no such events yet.
     ///
     /// # Errors
     /// As for [`Live::density`].
@@ -172,7 +179,8 @@ impl Live {
                 timeline::threads(&told, window, (since, until), tasks)
             }
         };
-        Ok(Some((threads, asked.streams)))
+        let early = lock(&self.index).schedule.known.is_early();
+        Ok(Some(ThreadRows { threads, streams: asked.streams, early }))
     }
 
     /// What the values of the field of this number among those that are asked for have in common

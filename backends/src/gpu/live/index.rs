@@ -87,7 +87,7 @@ pub(super) fn count(
         streams: rows.into_iter().map(|(stream, bins)| (stream.id, bins)).collect(),
         classes: by_class.chunks_exact(columns).map(<[u32]>::to_vec).collect(),
         states,
-        threads: found.map(|(found, streams)| Did { tasks, all, found, streams }),
+        threads: found.map(|found| Did { tasks, all, found }),
         values: (0..values)
             .map(|n| Ok(live.values(n, window)?.map(|all| all.into_iter().map(range).collect())))
             .collect::<Result<_, ComputeError>>()?,

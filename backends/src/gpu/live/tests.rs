@@ -180,8 +180,9 @@ fn did() -> (Sketch, index::Bins) {
         (1600, 1, 9, 77, true),
         (1600, 9, 0, 8, true),
     ];
-    let found = Threads { doing, woken: Some(woken.map(of).into()) };
-    let did = Did { tasks: vec![8, 9, 11], all: 7, found, streams: streams.into() };
+    let threads = Threads { doing, woken: Some(woken.map(of).into()) };
+    let found = compute::ThreadRows { threads, streams: streams.into(), early: true };
+    let did = Did { tasks: vec![8, 9, 11], all: 7, found };
     let bins = index::Bins {
         streams: [(4, vec![1; 32])].into(),
         states: Some(states),
@@ -243,26 +244,30 @@ fn a_scene_has_what_processes_did_and_who_woke_them() {
     assert_eq!(arrows(&picture), [(1100, 3, 4), (1200, 2, 3), (1300, 1, 4), (1400, 2, 5)]);
     assert_eq!(said(&picture).as_deref(), Some("arrows: who wakes whom (4)"));
     // More than an eighth of the columns are a curtain.
-    let with = |change: &dyn Fn(&mut Vec<Woken>)| {
+    let with = |early, change: &dyn Fn(&mut Vec<Woken>)| {
         let mut bins = bins.clone();
-        let woken = bins.threads.as_mut().and_then(|did| did.found.woken.as_mut());
-        change(woken.expect("there are some"));
+        let found = &mut bins.threads.as_mut().expect("some").found;
+        found.early = early;
+        change(found.threads.woken.as_mut().expect("there are some"));
         fill(&bins, 99)
     };
     // From a stream that tells nothing of a scheduler, too.
     let other = Woken { time: 1500, stream: 0, waker: 0, task: 11, early: true };
-    let many = with(&|woken| woken.push(other));
+    let many = with(true, &|woken| woken.push(other));
     assert_eq!((many.arrows.len(), said(&many)), (0, None));
-    let few = with(&|woken| {
+    let few = with(true, &|woken| {
         woken.truncate(2);
         woken.push(other);
     });
     assert_eq!(arrows(&few), [(1100, 3, 4), (1500, 6, 5)]);
     // Where it is not told where somebody is woken: where that will run.
-    let late = with(&|woken| woken.retain(|w| !w.early));
+    let late = with(false, &|_| {});
     assert_eq!(arrows(&late), [(1101, 3, 4)]);
+    // That was not told in this time.
+    let none = with(true, &|woken| woken.retain(|w| !w.early));
+    assert!(none.arrows.is_empty());
     let mut none = bins.clone();
-    none.threads.as_mut().expect("some").found.woken = None;
+    none.threads.as_mut().expect("some").found.threads.woken = None;
     assert!(fill(&none, 99).arrows.is_empty());
 
     // The busiest are left.

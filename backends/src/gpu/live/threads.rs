@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use rbpipe_core::backend::StreamInfo;
-
-use super::super::compute::States;
+use super::super::compute::{States, ThreadRows};
 use super::states::{IDLE, NOBODY, OTHERS, name, part};
 use crate::picture::{Arrow, Cell, Ink, Share, State};
-use crate::timeline::{Doing, Threads, Window};
+use crate::timeline::{Doing, Window};
 
 /// It could run, and has no CPU.
 const WAITING: u16 = OTHERS + 1;
@@ -25,9 +23,7 @@ pub(super) struct Did {
     /// Of so many.
     pub(super) all: usize,
     /// What they did, in that order.
-    pub(super) found: Threads,
-    /// The streams that it names.
-    pub(super) streams: Vec<Arc<StreamInfo>>,
+    pub(super) found: ThreadRows,
 }
 
 /// A process's lane.
@@ -58,7 +54,7 @@ impl Did {
             }
         };
         let mut all: Vec<Thread> =
-            self.tasks.iter().zip(self.found.doing.chunks(columns)).map(lane).collect();
+            self.tasks.iter().zip(self.found.threads.doing.chunks(columns)).map(lane).collect();
         all.sort_by_key(|t| (u64::MAX - t.ran, t.task));
         all
     }
@@ -68,7 +64,8 @@ impl Did {
         let state = |name: String, ink| State { name, ink };
         let common = [Ink::Unknown, Ink::Idle, Ink::Others, Ink::Waiting, Ink::Blocked];
         let common = common.map(|ink| state(String::new(), ink)).into_iter();
-        let cpus = self.streams.iter().map(|s| s.cpu.map_or_else(String::new, |n| n.to_string()));
+        let cpus =
+            self.found.streams.iter().map(|s| s.cpu.map_or_else(String::new, |n| n.to_string()));
         common.chain(cpus.map(|cpu| state(cpu, Ink::of(name)))).collect()
     }
 
@@ -80,16 +77,15 @@ impl Did {
         thread: impl Fn(u32) -> Option<usize>,
         cpu: impl Fn(u32) -> Option<usize>,
     ) -> Vec<Arrow> {
-        let woken = self.found.woken.as_deref().unwrap_or_default();
-        let early = woken.iter().any(|w| w.early);
+        let woken = self.found.threads.woken.as_deref().unwrap_or_default();
         let arrow = |w: &crate::timeline::Woken| {
             let to = thread(w.task)?;
             let waker = Some(w.waker).filter(|t| *t > NOBODY && *t != w.task);
-            let stream = || cpu(self.streams.get(w.stream as usize)?.id);
+            let stream = || cpu(self.found.streams.get(w.stream as usize)?.id);
             let from = waker.and_then(&thread).or_else(stream)?;
             Some(Arrow { time: w.time, from, to })
         };
-        woken.iter().filter(|w| w.early == early).filter_map(arrow).collect()
+        woken.iter().filter(|w| w.early == self.found.early).filter_map(arrow).collect()
     }
 }
 
