@@ -26,7 +26,7 @@ struct Arguments {
     /// SYSTEM:EVENT
     #[arg(long, default_value = "sched:sched_switch")]
     event: String,
-    /// How many at most.
+    /// How many: with fewer nothing is written.
     #[arg(long, default_value_t = 1_000_000)]
     events: usize,
     /// How long is recorded.
@@ -72,7 +72,7 @@ path = "trace"
     }
     let lost = &report["channels"]["trace"]["lost"];
     let before = &report["sources"]["kernel"]["lost_before"];
-    if lost["full"] != 0 || before != 0 {
+    if ["full", "wrap", "too_big"].iter().any(|why| lost[why] != 0) || before != 0 {
         return Err(format!("events were lost ({before} in the kernel, {lost}): try again"));
     }
     let format = arguments.event.replace(':', "/");
@@ -86,6 +86,13 @@ path = "trace"
         if path.file_name().is_some_and(|n| n != "metadata") {
             read(&path, &classes, &mut all)?;
         }
+    }
+    let (found, wanted, seconds) = (all.len(), arguments.events, arguments.seconds);
+    if found < wanted {
+        return Err(format!(
+            "{found} events in {seconds} s, {wanted} are wanted: record for longer, or see whether \
+             the machine is at work"
+        ));
     }
     // Stable: those of one CPU stay in their order.
     all.sort_by_key(|(time, cpu, _)| (*time, *cpu));

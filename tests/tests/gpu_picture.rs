@@ -181,12 +181,17 @@ fn a_picture_is_on_the_ground_that_is_asked_for() {
 fn what_cannot_be_a_picture_is_told() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(dir.path().join("here")).expect("made");
+    let fields: Vec<String> = (0..9).map(|n| format!("\"a.f{n}\"")).collect();
+    let nine = format!("png = \"p.png\"\npng_value = [{}]", fields.join(", "));
     for (keys, code, sentence) in [
         ("png_value = \"a.b\"", 2, "is of a picture: write png = \"live.png\", too"),
         ("png = \"p.png\"\npng_value = \"b\"", 2, "\"b\" is no field: write EVENT.FIELD"),
         ("png = \"p.png\"\npng_value = 3", 2, "a field such as"),
         ("png = \"p.png\"\npng_valeu = \"a.b\"", 2, "did you mean `png_value`"),
         ("png_size = \"800x400\"", 2, "is of a picture: write png = \"live.png\", too"),
+        ("png_interval = \"1 s\"", 2, "is of a picture: write png = \"live.png\", too"),
+        ("png_window = \"1 s\"", 2, "is of a picture: write png = \"live.png\", too"),
+        (nine.as_str(), 2, "has too many fields: at most 8 have a lane"),
         ("png = \"p.png\"\npng_size = \"big\"", 2, "is no size: write \"1600x900\""),
         ("png = \"p.png\"\npng_size = \"10x10\"", 2, "no picture is 10x10"),
         ("png = \"p.png\"\npng_interval = \"1 ms\"", 2, "is too short: \"50 ms\" or more"),

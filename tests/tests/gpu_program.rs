@@ -181,3 +181,87 @@ fn the_example_runs() {
         std::fs::remove_file(dir.path().join("live.png")).expect("a picture");
     }
 }
+
+/// The generator into a store that wants more than there is, in sub-buffers of this size.
+fn hungry(dir: &Path, ring: &str) {
+    let text = format!(
+        "[pipeline]\ncontrol = false\n[source.g]\ntype = \"generator\"\nrate = \"max\"\n\
+         events = 200000\npayload = 2000\nchannel = \"c\"\n[channel.c]\nmode = \"block\"\n\
+         block_timeout = \"20 s\"\nstreams = \"single\"\n{ring}\n[channel.c.backend]\n\
+         type = \"gpu\"\nkeep = \"8 GiB\"\n"
+    );
+    std::fs::write(dir.join("p.toml"), text).expect("written");
+}
+
+/// Runs it, without a GPU, in so many MiB of address space.
+fn run_in(dir: &Path, mib: u64, events: &str) -> (Option<i32>, String, Value) {
+    let script = "ulimit -c 0; ulimit -v $1; exec \"$0\" --config p.toml --report r.json --set $2";
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).arg(rbpipe().get_program());
+    command.args([&(mib << 10).to_string(), &format!("source.g.events={events}")]);
+    // As many arenas as there are CPUs take more of it than a test can tell.
+    command.current_dir(dir).env_remove("XDG_RUNTIME_DIR").env("MALLOC_ARENA_MAX", "1");
+    without_drivers(&mut command);
+    let _ = std::fs::remove_file(dir.join("r.json"));
+    let out = command.output().expect("it runs");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    // One that was killed leaves an empty one.
+    let text = std::fs::read_to_string(dir.join("r.json")).unwrap_or_default();
+    (out.status.code(), said, serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+/// The least that it starts in, within 16 MiB.
+fn least(dir: &Path) -> u64 {
+    let starts = |mib: &u64| run_in(dir, *mib, "1").0 == Some(0);
+    (64..4096).step_by(16).find(starts).expect("it starts with 4 GiB")
+}
+
+/// What was recorded is in the store, or was, or is told as failed.
+fn all_is_told(c: &Value, said: &str) -> (u64, u64) {
+    let number = |p: &str| c.pointer(p).and_then(Value::as_u64).expect(p);
+    let (written, failed) = (number("/output/records"), number("/output/failed_records"));
+    assert_eq!((number("/offered"), number("/recorded")), (200_000, 200_000), "{c} {said}");
+    assert_eq!(written + failed, 200_000, "{c} {said}");
+    assert_eq!(c["gpu"]["records"], written, "{c}");
+    assert_eq!(c["gpu"]["packets"], c["output"]["packets"], "{c}");
+    assert_eq!(c["gpu"]["gone_packets"], 0, "{c}");
+    (written, failed)
+}
+
+/// Goal: where there is no memory for all that is to be kept the process lives, and keeps what
+/// there is memory for. Method: 400 MB into an address space that has 256 MiB for them.
+#[test]
+fn a_store_without_memory_keeps_less() {
+    let dir = tempfile::tempdir().expect("a directory");
+    hungry(dir.path(), "subbuf_size = \"64 KiB\"");
+    let room = least(dir.path()) + 256;
+    let (code, said, report) = run_in(dir.path(), room, "200000");
+    assert_eq!(code, Some(0), "{said}");
+    let c = &report["channels"]["c"];
+    assert_eq!(all_is_told(c, &said), (200_000, 0));
+    let kept = c["gpu"]["kept_bytes"].as_f64().expect("a number") / f64::from(1 << 20);
+    assert!((160.0..320.0).contains(&kept), "{kept} MiB: {said}");
+    let sentence =
+        "channel c: no memory for more packets: its store keeps what there is memory for, ";
+    assert_eq!(said.matches(sentence).count(), 1, "{said}");
+    assert_eq!(said.matches("WARN").count(), 2, "{said}");
+}
+
+/// Goal: a packet that there is no memory for, whatever else goes, is counted and told, and the
+/// next smaller one is kept. Method: sub-buffers of 64 MiB where the ring has just enough.
+#[test]
+fn a_packet_without_memory_is_counted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    hungry(dir.path(), "subbuf_size = \"64 MiB\"\nsubbuf_count = 2\nreader_subbufs = 1");
+    // The last packet is of 3 MiB.
+    let room = least(dir.path()) + 16;
+    let (code, said, report) = run_in(dir.path(), room, "200000");
+    assert_eq!(code, Some(1), "{said}");
+    let c = &report["channels"]["c"];
+    let (written, failed) = all_is_told(c, &said);
+    assert!(written > 0 && failed > 190_000, "{c}");
+    assert_eq!(c["gpu"]["kept_packets"], 1, "the last one, which is not full: {c}");
+    let sentence = "channel c: no memory for a packet of 64.0 MiB: it is lost, as are others until";
+    assert_eq!(said.matches(sentence).count(), 1, "{said}");
+    assert_eq!(said.matches("WARN").count(), 2, "{said}");
+}

@@ -380,6 +380,45 @@ fn a_port_that_goes_away_and_a_sender_that_begins_anew() {
     assert_eq!(told.iter().filter(|e| e["name"] == "link:stream").count(), 1);
 }
 
+/// The receiver's port goes in the middle of a frame, and the sender knows nothing of it.
+#[test]
+fn a_frame_that_a_port_cut_costs_nothing_behind_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let link = dir.path().join("port");
+    let mut pty = Pty::new();
+    point(&link, &pty.path);
+    let mut child = receive(dir.path(), &link, &["--out", "trace"]);
+    let words = lines(child.stderr.take().expect("piped"));
+    let mut sender = Sender::new(7, OFFSET);
+    let stream = sender.stream(0, Some(1));
+    pty.send(&sender.hello());
+    let before = sender.records(stream, 50, 0);
+    before.iter().for_each(|(bytes, _)| pty.send(bytes));
+    let (cut, lost) = sender.records(stream, 1, 0).swap_remove(0);
+    pty.send(&cut[..cut.len() - 3]);
+    std::thread::sleep(Duration::from_millis(300));
+    drop(pty);
+    wait_for(&words, "the port is gone");
+    let mut pty = Pty::new();
+    point(&link, &pty.path);
+    wait_for(&words, "the port is back");
+    let after = sender.records(stream, 50, 0);
+    // A line of frames alone has no delimiter in front of them.
+    assert_eq!(after[0].0[0], 0);
+    pty.send(&after[0].0[1..]);
+    after[1..].iter().for_each(|(bytes, _)| pty.send(bytes));
+    let cleanly = sender.totals(true);
+    pty.send(&cleanly);
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&child, Signal::TERM);
+    let summary = wait_for(&words, "lost at the sender");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    assert!(summary.contains("100 events, 1 lost on the line, 0 lost at"), "{summary}");
+    let json = read(dir.path(), &["trace", "--format", "json"]).stdout;
+    let all = before.into_iter().chain(after).flat_map(|(_, told)| told).collect();
+    assert_eq!((events(&json).0, lost.len()), (sorted(all), 1));
+}
+
 #[test]
 fn what_is_wrong_is_said_once_and_nothing_ends_it() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -62,7 +62,8 @@ impl Lane {
     }
 }
 
-fn megabytes(bytes: u64) -> String {
+/// Bytes, to be read.
+pub(super) fn megabytes(bytes: u64) -> String {
     match bytes {
         0..1_048_576 => Size(bytes).to_string(),
         _ => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),

@@ -13,8 +13,10 @@ use wgpu::{Buffer, BufferUsages};
 
 use super::config::Way;
 use super::device::{Device, Gpu};
+use super::facts::megabytes;
 use super::live::Live;
 use super::memory::GpuMemory;
+use super::ordinary::{self, Copied};
 use super::store::{Place, Store};
 use crate::heap::Heap;
 
@@ -38,6 +40,9 @@ pub(super) struct Lane {
     fell: AtomicBool,
     /// No memory of the device's: said once.
     poor: AtomicBool,
+    /// No ordinary memory for all that `keep` asks, and none for a packet: each said once.
+    short: AtomicBool,
+    none: AtomicBool,
     pub(super) counts: Counts,
 }
 
@@ -81,6 +86,8 @@ impl Lane {
             idle: Condvar::new(),
             fell: AtomicBool::new(false),
             poor: AtomicBool::new(false),
+            short: AtomicBool::new(false),
+            none: AtomicBool::new(false),
             counts: Counts::default(),
         }
     }
@@ -145,6 +152,28 @@ impl Lane {
     fn ordinary(&self, stream: &StreamInfo) -> Result<GpuMemory, BackendError> {
         let mut heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
         heap.memory(stream).map(GpuMemory::heap)
+    }
+
+    /// A packet's copy in ordinary memory; `None`: there is none for it. Either lack is said.
+    fn copy(&self, bytes: &[u8]) -> Option<Arc<[u8]>> {
+        let Copied { bytes: copy, let_go } = self.store.copy(bytes, ordinary::is_there);
+        let channel = &self.store.channel;
+        if let_go > 0 && copy.is_some() && !self.short.swap(true, Ordering::Relaxed) {
+            let kept = megabytes(self.store.lock().bytes() + bytes.len() as u64);
+            tracing::warn!(
+                "channel {channel}: no memory for more packets: its store keeps what there is \
+                 memory for, {kept} now; make `keep` smaller, or give this process more"
+            );
+        }
+        if copy.is_none() && !self.none.swap(true, Ordering::Relaxed) {
+            let size = megabytes(bytes.len() as u64);
+            tracing::warn!(
+                "channel {channel}: no memory for a packet of {size}: it is lost, as are others \
+                 until there is some, and counted as failed; make `subbuf_size` smaller, or give \
+                 this process more"
+            );
+        }
+        copy
     }
 
     /// Where there is no device any more: what it had is not in the store.
@@ -233,7 +262,7 @@ impl Parcel {
         let Some(packet) = self.packet.as_ref() else { return };
         let bytes = packet.memory().and_then(|memory| memory.bytes(packet.size()));
         let Some(bytes) = bytes else { return };
-        let copy: Arc<[u8]> = bytes.into();
+        let Some(copy) = self.lane.copy(bytes) else { return };
         let size = copy.len() as u64;
         let mut table = self.lane.store.lock();
         let place = Place::Heap(Arc::clone(&copy));

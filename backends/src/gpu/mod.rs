@@ -14,6 +14,7 @@
 //! store for each. Where there is no adapter, or it is lost, or its driver panics, ordinary
 //! memory takes the buffers' place by the same exchange, packet by packet (`lane.rs`), and the
 //! store is in ordinary memory: writers notice nothing, what was on its way fails and is counted.
+//! Where that is short, too, the store keeps less (`ordinary.rs`).
 //!
 //! Not here: what is made of the records (who wants to know of them: `arrival.rs`).
 
@@ -27,6 +28,7 @@ mod facts;
 mod lane;
 mod live;
 mod memory;
+mod ordinary;
 mod owner;
 mod read_back;
 mod store;

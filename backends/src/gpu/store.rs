@@ -343,6 +343,22 @@ impl Table {
         freed
     }
 
+    /// Makes room in the table for one more entry; false: there is no memory for it.
+    pub(super) fn has_room(&mut self) -> bool {
+        self.entries.try_reserve(1).is_ok()
+    }
+
+    /// Forgets the oldest packets that are in ordinary memory: so many bytes of them, and an eighth
+    /// of all; gives how many bytes went.
+    pub(super) fn let_go(&mut self, wanted: u64) -> u64 {
+        let (before, wanted) = (self.own, wanted.max(self.own / 8));
+        let is_ordinary = |e: &PacketEntry| matches!(e.place, Place::Heap(_));
+        while before - self.own < wanted && self.entries.front().is_some_and(is_ordinary) {
+            self.forget_oldest();
+        }
+        before - self.own
+    }
+
     fn forget_oldest(&mut self) -> Option<PacketEntry> {
         let gone = self.entries.pop_front()?;
         self.bytes -= gone.bytes;

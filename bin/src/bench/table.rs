@@ -57,17 +57,18 @@ pub fn table(report: &Report, room: Option<usize>) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 
-/// A line that is not longer than there is room: broken between words, then indented.
+/// A line that is not longer than there is room: broken between words, then indented. A word that
+/// is longer stays whole.
 fn wrapped(line: &str, room: usize) -> String {
     let mut out = String::new();
-    let (mut rest, mut indent) = (line, 0);
+    let (mut rest, mut indent) = (line.trim_end(), 0);
     while rest.chars().count() + indent > room {
+        // With the blank behind a word that just fits.
         let fits = rest.char_indices().nth(room.saturating_sub(indent) + 1);
         let fits = &rest[..fits.map_or(rest.len(), |(at, _)| at)];
-        let Some(at) = fits.trim_end().rfind(' ').filter(|at| !rest[..*at].trim().is_empty())
-        else {
-            break;
-        };
+        let word = rest.len() - rest.trim_start().len();
+        let last = fits.rfind(' ').filter(|at| *at > word);
+        let Some(at) = last.or_else(|| Some(word + rest[word..].find(' ')?)) else { break };
         out += &format!("{:indent$}{}\n", "", rest[..at].trim_end());
         rest = rest[at..].trim_start();
         indent = 4.min(room / 2);
@@ -262,7 +263,15 @@ mod tests {
         assert_eq!(wrapped("  a line", 10), "  a line\n");
         assert_eq!(wrapped("exactly it", 10), "exactly it\n");
         assert_eq!(wrapped("one two three four", 10), "one two\n    three\n    four\n");
-        assert_eq!(wrapped("inseparable  words", 8), "inseparable  words\n");
+        assert_eq!(wrapped("one two three", 7), "one two\n   three\n");
+        assert_eq!(wrapped("  one two three", 9), "  one two\n    three\n");
+        assert_eq!(wrapped("inseparable  words are", 8), "inseparable\n    words\n    are\n");
+        assert_eq!(wrapped("  inseparable", 8), "  inseparable\n");
+        assert_eq!(wrapped("four µs, four µs", 8), "four µs,\n    four\n    µs\n");
+        assert_eq!(wrapped("µµµ µµµ", 7), "µµµ µµµ\n");
+        assert_eq!(wrapped("one  two", 6), "one\n   two\n");
+        assert_eq!(wrapped("a b c d", 4), "a b\n  c\n  d\n");
+        assert_eq!(wrapped("it ends in blanks    ", 10), "it ends in\n    blanks\n");
         assert_eq!(wrapped("", 10), "\n");
         let long = "gpu, llvmpipe, staged   (limit: GPU copy ~8.8 GB/s; a ring of 12.0 MiB)";
         for room in 20..90 {

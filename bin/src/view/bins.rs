@@ -35,7 +35,7 @@ impl Columns {
             self.until = self.window.edge(self.column + 1);
         }
         // One that comes too late is in the column of those that came before it.
-        (time >= self.window.from && time < self.window.to).then_some(self.column)
+        (time >= self.window.from).then_some(self.column)
     }
 }
 
@@ -80,7 +80,7 @@ impl StateLane {
     pub fn change(&mut self, time: u64, state: u16) {
         let time = time.clamp(self.since, self.window.to);
         if self.state != UNKNOWN && time > self.since {
-            self.add(self.since.max(self.window.from), time);
+            self.add(self.since, time);
         }
         self.since = time;
         self.state = state;
@@ -101,17 +101,13 @@ impl StateLane {
         let mut at = from;
         loop {
             let end = self.window.edge(column + 1);
-            let until = end.min(to);
-            self.part(until - at);
-            if to < end {
+            self.part(end.min(to) - at);
+            if to <= end {
                 return;
             }
             self.close();
             column += 1;
             self.open = column;
-            if to == end || column >= self.window.columns {
-                return;
-            }
             at = end;
         }
     }
@@ -127,13 +123,7 @@ impl StateLane {
 
     /// The open column is done: its largest parts are kept, the others are one.
     fn close(&mut self) {
-        let Some(cell) = self.cells.get_mut(self.open as usize) else {
-            self.parts.clear();
-            return;
-        };
-        if self.parts.is_empty() {
-            return;
-        }
+        let Some(cell) = self.cells.get_mut(self.open as usize) else { return };
         let whole = self.window.edge(self.open + 1) - self.window.edge(self.open);
         let most = cell.shares.len();
         self.parts.sort_by_key(|(state, time)| (u64::MAX - *time, *state));
@@ -216,6 +206,13 @@ mod tests {
         let entries: Vec<_> = times.iter().map(|t| Entry::new(*t, 0, 0)).collect();
         assert_eq!(counted, density(&entries, &window));
         assert_eq!(super::window(5, 5, 100).to, 105, "a nanosecond each");
+        assert_eq!(super::window(5, 6, 0).columns, 1);
+        // At an edge, before the window and behind it.
+        let mut columns = Columns::new(super::window(100, 200, 10));
+        let found = [99, 100, 109, 110, 150, 149, 199, 200, 300].map(|time| columns.of(time));
+        let late = Some(5);
+        let expected = [None, Some(0), Some(0), Some(1), Some(5), late, Some(9), None, None];
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -233,7 +230,38 @@ mod tests {
         assert_eq!(all[3], [(IDLE, 100)]);
         assert_eq!(all[4], [(5, 50)], "what is not known has no part");
         assert_eq!(all[8], [(5, 100)]);
-        assert_eq!(all[9], []);
+        assert_eq!(cells[9], Cell::default(), "up to an edge is not behind it");
+    }
+
+    #[test]
+    fn a_column_that_is_left_has_what_it_had() {
+        let mut lane = StateLane::new(window(0, 1000, 10), 100);
+        for (time, state) in [(0, 3), (50, UNKNOWN), (250, 4), (280, UNKNOWN), (950, 5)] {
+            lane.change(time, state);
+        }
+        // Behind the window there is nothing.
+        lane.change(5000, 6);
+        let all: Vec<_> = lane.finish(6000).iter().map(shares).collect();
+        assert_eq!((&all[0], &all[2], &all[9]), (&vec![(3, 50)], &vec![(4, 30)], &vec![(5, 50)]));
+        assert_eq!(all.iter().filter(|c| !c.is_empty()).count(), 3);
+    }
+
+    #[test]
+    fn what_comes_too_late_does_not_change_what_was() {
+        let mut lane = StateLane::new(window(0, 100, 1), 100);
+        [(50, 3), (40, 4), (60, IDLE)].into_iter().for_each(|(t, s)| lane.change(t, s));
+        assert_eq!(shares(&lane.finish(100)[0]), [(4, 10), (IDLE, 40)]);
+        // It was not what it was thought to be since 50; what was before, it was.
+        for (from, part) in [(20, 50), (60, 40)] {
+            let mut lane = StateLane::new(window(0, 100, 1), 100);
+            [(10, 4), (50, 3)].into_iter().for_each(|(t, s)| lane.change(t, s));
+            lane.correct(from, 5);
+            let found = shares(&lane.finish(100)[0]);
+            assert_eq!(found, [(4, 40), (5, part)], "since {from}");
+        }
+        let mut lane = StateLane::new(window(0, 100, 1), 100);
+        lane.correct(5000, 3);
+        assert_eq!(lane.finish(6000), [Cell::default()]);
     }
 
     #[test]
@@ -243,6 +271,18 @@ mod tests {
             lane.change(t, n);
         }
         assert_eq!(shares(&lane.finish(100)[0]), [(3, 40), (4, 30), (5, 10), (OTHERS, 20)]);
+        // As many as there is room for.
+        let mut lane = StateLane::new(window(0, 100, 1), 100);
+        for (n, t) in [(3, 0), (4, 40), (5, 70), (6, 90)] {
+            lane.change(t, n);
+        }
+        assert_eq!(shares(&lane.finish(100)[0]), [(3, 40), (4, 30), (5, 20), (6, 10)]);
+        // Nobody is above all.
+        let mut lane = StateLane::new(window(0, 100, 1), 100);
+        for (n, t) in [(IDLE, 0), (3, 40), (4, 70), (5, 80), (6, 90)] {
+            lane.change(t, n);
+        }
+        assert_eq!(shares(&lane.finish(100)[0]), [(3, 30), (4, 10), (OTHERS, 20), (IDLE, 40)]);
         // Of a process: on whatever CPU it ran, it ran.
         let mut lane = StateLane::new(window(0, 100, 1), 5);
         for (n, t) in [(5, 0), (3, 10), (6, 30), (7, 40), (IDLE, 60)] {
@@ -256,5 +296,11 @@ mod tests {
         let mut lane = ValueLane::new(2);
         [3.0, -1.0, 4.0].into_iter().for_each(|v| lane.add(1, v));
         assert_eq!(lane.finish(), [None, Some(Range { min: -1.0, mean: 2.0, max: 4.0 })]);
+        let mut lane = ValueLane::new(2);
+        [3.0, 5.0].into_iter().for_each(|v| lane.add(0, v));
+        // Their sum is rounded up: a third of it is more than each of them.
+        [-0.1; 3].into_iter().for_each(|v| lane.add(1, v));
+        let range = |min, mean, max| Some(Range { min, mean, max });
+        assert_eq!(lane.finish(), [range(3.0, 4.0, 5.0), range(-0.1, -0.1, -0.1)]);
     }
 }

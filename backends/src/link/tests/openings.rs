@@ -151,3 +151,71 @@ fn text_before_a_frame_that_begins_with_a_line_end() {
         }
     }
 }
+
+/// The receiver's port goes in the middle of a frame, and the sender does not know: nothing but
+/// that frame is missing. What was text is text at once.
+#[test]
+fn what_was_begun_before_a_reopening_costs_nothing_behind_it() {
+    let mut e = Encoder::new(options());
+    let stream = e.stream(who(0));
+    let mut wire = Vec::new();
+    send(&mut e, stream, &records(1000, 4), &mut wire);
+    let heard = |frames: &[Vec<u8>]| {
+        let (mut d, mut told) = (Decoder::new(), Told::default());
+        d.feed(&frames.concat(), &mut told);
+        told.records.len()
+    };
+    let (before, cut) = (heard(&wire[..8]), heard(&wire[..9]) - heard(&wire[..8]));
+    assert!(cut > 0 && wire.len() > 12);
+    let (mut d, mut told) = (Decoder::new(), Told::default());
+    d.feed(&wire[..8].concat(), &mut told);
+    d.feed(&wire[8][..wire[8].len() - 5], &mut told);
+    d.reopened(&mut told);
+    assert_eq!((told.records.len(), d.health().damaged), (before, 1));
+    d.feed(&wire[9..].concat(), &mut told);
+    assert_eq!((told.records.len(), told.missing[&stream].line), (1000 - cut, cut as u64));
+    d.feed(b"login: ", &mut told);
+    d.reopened(&mut told);
+    assert_eq!((&told.text[..], d.health().damaged), (&b"login: "[..], 1));
+}
+
+/// What was announced while the receiver's port was gone is announced again within a period: so
+/// long its frames wait, though no number of a frame's tells that any is missing.
+#[test]
+fn what_was_announced_before_a_reopening_is_waited_for() {
+    let mut e = Encoder::new(options());
+    let old = e.stream(who(0));
+    let at = |tenths: u64| (0, tenths * 100_000_000, payload(0, 0));
+    let (mut d, mut told) = (Decoder::new(), Told::default());
+    let mut hear = |e: &mut Encoder, stream, tenths, d: Option<&mut Decoder>| {
+        let mut wire = Vec::new();
+        send(e, stream, &[at(tenths)], &mut wire);
+        if let Some(d) = d {
+            d.feed(&wire.concat(), &mut told);
+        }
+        told.records.len()
+    };
+    // All that is in use was announced, and a period has passed.
+    for tenths in 1..200 {
+        hear(&mut e, old, tenths, Some(&mut d));
+    }
+    let new = e.stream(who(1));
+    for tenths in 200..230 {
+        hear(&mut e, new, tenths, None);
+    }
+    d.reopened(&mut Told::default());
+    let mut first = None;
+    for tenths in 230..400 {
+        if hear(&mut e, new, tenths, Some(&mut d)) > 199 {
+            first.get_or_insert(tenths);
+        }
+    }
+    d.end(&mut told);
+    assert!(
+        first.is_some_and(|t| t > 230 + 30),
+        "they waited longer than for a doubled one: {first:?}"
+    );
+    let m = told.missing[&new];
+    assert_eq!((told.records.len(), m.line, m.before, m.ring), (199 + 170, 30, 0, 0));
+    assert_eq!((d.health().given_up, d.health().waiting), (0, 0));
+}
