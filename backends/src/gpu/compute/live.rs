@@ -157,7 +157,7 @@ impl Live {
     }
 
     /// What these processes did in each column, until a time: as the scheduler's events tell of
-    /// the window, and of as long a time before it. Processes are told by their ids and 1, each
+    /// the window, and of a quarter as long a time before it. Processes are told by their ids and 1, each
     /// once. `None`: there are no such events yet.
     ///
     /// # Errors
@@ -169,7 +169,7 @@ impl Live {
         tasks: &[u32],
     ) -> Result<Option<ThreadRows>, ComputeError> {
         let Some(number) = self.schedule() else { return Ok(None) };
-        let since = window.from.saturating_sub(window.span());
+        let since = window.from.saturating_sub(window.span() / 4);
         let asked = self.ask_maybe(|t| t.threads(number?, window, (since, until), tasks))?;
         let threads = match asked.pending {
             Some(pending) => pending.wait()?,

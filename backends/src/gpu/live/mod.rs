@@ -42,6 +42,10 @@ pub(super) const WITHIN: Duration = Duration::from_millis(10);
 const THREAD: u32 = 14;
 const THREADS: usize = 128;
 
+fn most_threads((_, height): (u32, u32)) -> usize {
+    ((height / THREAD) as usize).min(THREADS)
+}
+
 /// What is asked for.
 pub(super) struct Wish {
     /// Where the picture is written.
@@ -66,6 +70,8 @@ struct Painter {
     scene: Scene,
     /// Columns of the last picture's lanes.
     columns: u32,
+    /// Processes that the next one is to ask for.
+    threads: usize,
     /// Said once, until it can be written again.
     failed: bool,
     /// Values that there are none of, and that was said.
@@ -103,6 +109,7 @@ impl Live {
                 values: wish.values.iter().map(|(e, f)| format!("{e}.{f}")).collect(),
             },
             columns: wish.size.0,
+            threads: most_threads(wish.size),
             wish,
             store: Arc::clone(store),
             index,
@@ -214,10 +221,10 @@ impl Painter {
         let picture = loop {
             let (from, to, columns) = (sketch.from, sketch.to, self.columns);
             let window = Window { from, to, columns };
-            let threads = (self.wish.size.1 / THREAD) as usize;
-            let rows = (self.scene.classes.len(), self.wish.values.len(), threads.min(THREADS));
+            let rows = (self.scene.classes.len(), self.wish.values.len(), self.threads);
             let bins = index::count(&self.index, (&window, sketch.until), rows)
                 .map_err(|e| e.to_string())?;
+            let all_threads = bins.threads.as_ref().map_or(0, |did| did.all);
             let mut picture = self.scene.fill(&sketch, bins, columns, &room);
             if let n @ 1.. = self.index.left_out(columns) {
                 picture.facts.push(format!("{n} streams are too many for states and values"));
@@ -225,8 +232,13 @@ impl Painter {
             // How wide the lanes are depends on their names, and which there are on the counts:
             // mostly it is as in the last picture.
             self.columns = plan(&picture, self.wish.size).map_err(wrong)?.columns;
+            let shown = Scene::threads(&picture);
+            // How many threads have room is not known before either: some more than there were.
+            let most = most_threads(self.wish.size);
+            let is_short = shown == rows.2 && all_threads > shown && shown < most;
+            self.threads = (shown + shown / 2 + 4).min(most);
             tries += 1;
-            if self.columns == columns || tries == 3 {
+            if (self.columns == columns && !is_short) || tries == 3 {
                 break picture;
             }
         };

@@ -100,6 +100,11 @@ impl Scene {
         Sketch { picture, from, to, until, streams, gaps }
     }
 
+    /// Processes that have a lane.
+    pub(super) fn threads(picture: &Picture) -> usize {
+        picture.lanes.iter().filter(|lane| lane.group == TASKS).count()
+    }
+
     /// Puts what was counted into lanes: as many as have room.
     pub(super) fn fill(
         &self,

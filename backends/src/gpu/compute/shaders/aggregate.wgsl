@@ -40,7 +40,7 @@ fn both(a: Found, b: Found) -> Found {
 }
 
 fn value_at(run: Lane, i: u32) -> vec4<u32> {
-    return values[run.base + (run.first + i) % run.capacity];
+    return values[place_in(run, i)];
 }
 
 fn before(run: Lane, edge: vec2<u32>) -> u32 {

@@ -29,7 +29,7 @@ const THREADS = 32u;
 
 fn at(stream: u32, i: u32) -> vec4<u32> {
     let lane = lanes[stream];
-    return transitions[lane.base + (lane.first + i) % lane.capacity];
+    return transitions[place_in(lane, i)];
 }
 
 // Whether one head is to be taken before another.
@@ -191,7 +191,7 @@ fn gather(
     while count > 0u {
         let head = heads[base];
         let stream = head.z;
-        one(column, head.xy, stream, head.w, earlier(at(stream, head.w).xy, begin));
+        one(column, head.xy, stream, head.w, column == 0u && earlier(at(stream, head.w).xy, begin));
         let next = head.w + 1u;
         if next < lanes[stream].len {
             let time = at(stream, next).xy;

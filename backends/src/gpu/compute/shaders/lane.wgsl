@@ -8,3 +8,9 @@ struct Lane {
     // Not 0: older ones have been overwritten.
     gone: u32,
 }
+
+// Where the `i`th from the oldest lies. (A remainder is a division, which few devices are fast at.)
+fn place_in(lane: Lane, i: u32) -> u32 {
+    let place = lane.first + i;
+    return lane.base + select(place, place - lane.capacity, place >= lane.capacity);
+}

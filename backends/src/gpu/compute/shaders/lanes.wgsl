@@ -13,7 +13,7 @@ const WORDS = 11u;
 @group(0) @binding(4) var<storage, read> transitions: array<vec4<u32>>;
 
 fn at(lane: Lane, i: u32) -> vec4<u32> {
-    var one = transitions[lane.base + (lane.first + i) % lane.capacity];
+    var one = transitions[place_in(lane, i)];
     one.z = known(one);
     return one;
 }
