@@ -119,13 +119,15 @@ impl Live {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let end = Arc::clone(&stop);
         let thread = thread::Builder::new().name("picture".into()).spawn(move || {
-            let begin = Instant::now();
-            for n in 1.. {
-                if sleep_until(&end, begin + painter.wish.every * n) {
-                    break;
-                }
+            let every = painter.wish.every;
+            let (mut next, mut before) = (Instant::now() + every, Duration::ZERO);
+            while !sleep_until(&end, next) {
+                let begin = Instant::now();
                 painter.paint(clock::now());
                 painter.say_what_is_missing(false);
+                let took = begin.elapsed();
+                next = (next + period(every, took.max(before))).max(Instant::now());
+                before = took;
             }
             // All that is kept, to its last record.
             let newest = painter.store.lock().span().map(|(_, newest)| newest + 1);
@@ -160,6 +162,14 @@ impl Drop for Live {
             tracing::error!("{e}");
         }
     }
+}
+
+/// From the beginning of one picture to that of the next, if they take so long: an event is in one
+/// `every` and 50 ms after its commit at most, so those that take longer begin earlier (up to half
+/// of the time is theirs).
+fn period(every: Duration, took: Duration) -> Duration {
+    const FREE: Duration = Duration::from_millis(30);
+    every - took.saturating_sub(FREE).min(every / 2)
 }
 
 /// Sleeps; true: it is to end.

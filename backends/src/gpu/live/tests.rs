@@ -41,6 +41,21 @@ fn entry(store: &Store, stream: &Arc<StreamInfo>, facts: PacketFacts, place: Pla
     store.lock().insert(stream, &facts, (bytes, 0), place).clone()
 }
 
+/// The promise: what is committed when a picture begins is in the next one at the latest.
+#[test]
+fn pictures_that_take_long_begin_earlier() {
+    let ms = Duration::from_millis;
+    for every in [50, 250, 1000].map(ms) {
+        for took in (0..every.as_millis() as u64 / 2 + 30).map(ms) {
+            let age = WITHIN + period(every, took) + took;
+            assert!(age < every + ms(50), "{age:?}: every {every:?}, {took:?} each");
+            assert!(period(every, took) >= every / 2);
+        }
+        assert_eq!(period(every, ms(30)), every);
+        assert_eq!(period(every, every * 3), every / 2);
+    }
+}
+
 /// The most frequent classes have lanes; what has no room is said; what is missing lies between
 /// its neighbours.
 #[test]
