@@ -3,7 +3,7 @@
 //! pseudo terminal, and a sender whose frames are known one by one, so that some can be lost.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -34,6 +34,16 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
         }
     });
     lines
+}
+
+/// Takes a trace from a port behind a link, which can be another one's: the link, the port, the
+/// receiver, and what it says.
+fn receive_link(dir: &Path) -> (PathBuf, Pty, Child, Receiver<String>) {
+    let (link, pty) = (dir.join("port"), Pty::new());
+    point(&link, &pty.path);
+    let mut child = receive(dir, &link, &["--out", "trace"]);
+    let words = lines(child.stderr.take().expect("piped"));
+    (link, pty, child, words)
 }
 
 /// Waits for a line that has this in it.
@@ -329,11 +339,7 @@ fn events_are_printed_when_they_come_and_text_passes() {
 #[test]
 fn a_port_that_goes_away_and_a_sender_that_begins_anew() {
     let dir = tempfile::tempdir().expect("a directory");
-    let link = dir.path().join("port");
-    let mut pty = Pty::new();
-    point(&link, &pty.path);
-    let mut child = receive(dir.path(), &link, &["--out", "trace"]);
-    let words = lines(child.stderr.take().expect("piped"));
+    let (link, mut pty, mut child, words) = receive_link(dir.path());
     let mut sender = Sender::new(7, OFFSET);
     let stream = sender.stream(0, Some(1));
     let mut all = Vec::new();
@@ -384,11 +390,7 @@ fn a_port_that_goes_away_and_a_sender_that_begins_anew() {
 #[test]
 fn a_frame_that_a_port_cut_costs_nothing_behind_it() {
     let dir = tempfile::tempdir().expect("a directory");
-    let link = dir.path().join("port");
-    let mut pty = Pty::new();
-    point(&link, &pty.path);
-    let mut child = receive(dir.path(), &link, &["--out", "trace"]);
-    let words = lines(child.stderr.take().expect("piped"));
+    let (link, mut pty, mut child, words) = receive_link(dir.path());
     let mut sender = Sender::new(7, OFFSET);
     let stream = sender.stream(0, Some(1));
     pty.send(&sender.hello());

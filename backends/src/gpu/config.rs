@@ -34,7 +34,7 @@ pub struct Config {
     /// How much time it shows; left out: ten seconds.
     pub png_window: Option<Time>,
     /// Left out: dark.
-    pub png_theme: Option<Ground>,
+    pub png_theme: Option<Theme>,
     /// Numeric fields whose values have a lane: one, or a list.
     #[serde(default)]
     pub png_value: Fields,
@@ -93,16 +93,6 @@ impl<'de> Deserialize<'de> for PngSize {
         let wrong = || de::Error::custom(format!("{text:?} is no size: write \"1600x900\""));
         parts.map(|(w, h)| Self(w, h)).ok_or_else(wrong)
     }
-}
-
-/// What a picture is drawn on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ground {
-    /// Light on dark.
-    Dark,
-    /// Dark on light.
-    Light,
 }
 
 /// Which adapter is wanted.
@@ -342,10 +332,7 @@ impl Config {
             every: time(self.png_interval, 1),
             size: (w, h),
             window: time(self.png_window, 10),
-            theme: match self.png_theme {
-                Some(Ground::Light) => Theme::Light,
-                Some(Ground::Dark) | None => Theme::Dark,
-            },
+            theme: self.png_theme.unwrap_or_default(),
             values: self.png_value.0.clone(),
         })
     }

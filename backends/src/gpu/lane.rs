@@ -40,7 +40,8 @@ pub(super) struct Lane {
     fell: AtomicBool,
     /// No memory of the device's: said once.
     poor: AtomicBool,
-    /// No ordinary memory for all that `keep` asks, and none for a packet: each said once.
+    /// No ordinary memory for all that `keep` asks, and none for a packet: each said once
+    /// (Relaxed, as `poor`: nothing is read because of it).
     short: AtomicBool,
     none: AtomicBool,
     pub(super) counts: Counts,

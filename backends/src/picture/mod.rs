@@ -13,6 +13,7 @@ mod frame;
 mod image;
 mod lane;
 mod text;
+pub mod who;
 
 #[cfg(test)]
 mod tests;

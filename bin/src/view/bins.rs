@@ -4,6 +4,7 @@
 //! trace may be larger than memory. A column keeps how much of it each state had, not only which
 //! had most: far out, a CPU that is half busy is half a bar.
 
+use rbpipe_backends::picture::who::{OTHERS, UNKNOWN};
 use rbpipe_backends::picture::{Cell, Range, Share};
 use rbpipe_backends::timeline::Window;
 
@@ -38,13 +39,6 @@ impl Columns {
         (time >= self.window.from).then_some(self.column)
     }
 }
-
-/// States that all lanes know: nothing is known …
-pub const UNKNOWN: u16 = 0;
-/// … it is there and does nothing …
-pub const IDLE: u16 = 1;
-/// … several that are not told apart. The lane's own come after them.
-pub const OTHERS: u16 = 2;
 
 /// A lane of states that is being gathered. Changes come in the order of time.
 #[derive(Debug)]
@@ -185,6 +179,8 @@ impl ValueLane {
 
 #[cfg(test)]
 mod tests {
+    use rbpipe_backends::picture::who::IDLE;
+
     use super::*;
 
     fn shares(cell: &Cell) -> Vec<(u16, u16)> {

@@ -7,20 +7,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
+use rbpipe_backends::picture::who::{BLOCKED, IDLE, OTHERS, RUNNING, UNKNOWN, WAITING};
 use rbpipe_backends::timeline::Window;
 
-use super::bins::{Columns, IDLE, OTHERS, StateLane, UNKNOWN, ValueLane};
+use super::bins::{Columns, StateLane, ValueLane};
 use super::fields::{Known, Role};
 use super::survey::Survey;
 use crate::read::event::{Event, Lost};
 use crate::read::merge::Print;
-
-/// A process could run, and has no CPU.
-pub const WAITING: u16 = OTHERS + 1;
-/// It waits for a device or a lock.
-pub const BLOCKED: u16 = OTHERS + 2;
-/// It runs, on the first of the CPUs; on the next ones in the states after this one.
-pub const RUNNING: u16 = OTHERS + 3;
 
 /// More arrows are no picture.
 const MOST_ARROWS: usize = 4096;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rbpipe_backends::picture::{
-    Arrow, Content, Gap, Group, Ink, Key, Lane, Picture, Plan, State, number, span,
+    Arrow, Content, Gap, Group, Ink, Key, Lane, Picture, Plan, State, number, span, who,
 };
 
 use super::collect::{Collect, CpuLanes, Shown, TaskLanes, Waker};
@@ -245,7 +245,7 @@ impl Draft {
     pub fn fill(mut self, survey: &Survey, mut found: Collect, end: u64) -> Picture {
         let (mut cpus, mut tasks): (CpuLanes, TaskLanes) = found.finish(end);
         let numbers: Vec<u32> = survey.cpus.keys().copied().collect();
-        let who = Arc::<[State]>::from(cpu_states(survey));
+        let ran = cpu_states(survey);
         let mut values: Vec<_> = std::mem::take(&mut found.values).into_iter().map(Some).collect();
         for (lane, of) in self.picture.lanes.iter_mut().zip(&self.of) {
             lane.content = match of {
@@ -253,10 +253,10 @@ impl Draft {
                     let lane = values.get_mut(*n).and_then(Option::take);
                     Content::Values(lane.map(|v| v.finish()).unwrap_or_default(), Ink::Value)
                 }
-                Of::Cpu(n) => Content::States(cpus.remove(n).unwrap_or_default(), Arc::clone(&who)),
+                Of::Cpu(n) => Content::States(cpus.remove(n).unwrap_or_default(), Arc::clone(&ran)),
                 Of::Task(pid) => {
-                    let states = task_states(&lane.name, &numbers);
-                    Content::States(tasks.remove(pid).unwrap_or_default(), states.into())
+                    let states = who::thread_states(&lane.name, numbers.iter().map(u32::to_string));
+                    Content::States(tasks.remove(pid).unwrap_or_default(), states)
                 }
                 Of::Stream(id) => counts(found.streams.remove(id)),
                 Of::All => counts(Some(std::mem::take(&mut found.all))),
@@ -305,30 +305,7 @@ fn counts(counts: Option<Vec<u32>>) -> Content {
     Content::Density(counts.unwrap_or_default(), Ink::Count)
 }
 
-fn state(name: impl Into<String>, ink: Ink) -> State {
-    State { name: name.into(), ink }
-}
-
 /// What a CPU can run, in the order of `Collect`'s ranks.
-fn cpu_states(survey: &Survey) -> Vec<State> {
-    let mut out = vec![state("", Ink::Unknown), state("", Ink::Idle), state("", Ink::Others)];
-    for pid in survey.busiest() {
-        let name = shown(&survey.tasks[&pid].name);
-        let ink = Ink::of(&name);
-        out.push(state(name, ink));
-    }
-    out
-}
-
-/// What a process can be in: running it has its own colour, and the CPU's number.
-fn task_states(name: &str, cpus: &[u32]) -> Vec<State> {
-    let mut out = vec![
-        state("", Ink::Unknown),
-        state("", Ink::Idle),
-        state("", Ink::Others),
-        state("", Ink::Waiting),
-        state("", Ink::Blocked),
-    ];
-    out.extend(cpus.iter().map(|n| state(n.to_string(), Ink::of(name))));
-    out
+fn cpu_states(survey: &Survey) -> Arc<[State]> {
+    who::cpu_states(survey.busiest().into_iter().map(|pid| shown(&survey.tasks[&pid].name)))
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{BufferUsages, CommandEncoder, ErrorFilter};
 
-use super::kernel::{Params, empty, upload_params, words_bytes};
+use super::kernel::{Params, empty, upload_params};
 use super::{Compute, ComputeError};
 
 /// Words of a stream's ring in `lanes`: where it begins, its room, the oldest, how many there are,
@@ -50,8 +50,7 @@ impl Rings {
         })?;
         let device = &compute.device;
         let rooms = vec![capacity; streams as usize];
-        let list = empty(device, "lanes", rooms.len() as u64 * 20, BufferUsages::STORAGE);
-        compute.queue.write_buffer(&list, 0, &words_bytes(&lanes(&rooms)));
+        let list = compute.upload("lanes", &lanes(&rooms));
         let rings = empty(device, "what was picked", bytes, BufferUsages::STORAGE);
         Ok(Self { streams, lanes: list, rings, rooms, room, seen: Arc::default() })
     }

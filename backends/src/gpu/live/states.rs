@@ -4,14 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::compute::States;
-use crate::picture::{Cell, Ink, Key, Share, State};
+use crate::picture::who::{IDLE, OTHERS, UNKNOWN, cpu_states};
+use crate::picture::{Cell, Key, Share, State};
 use crate::timeline::{Held, Window};
 
-/// States that all lanes know: nothing is known, nobody runs, several that are not told apart.
-/// Then come processes.
-pub(super) const UNKNOWN: u16 = 0;
-pub(super) const IDLE: u16 = 1;
-pub(super) const OTHERS: u16 = 2;
 /// The state of a CPU that runs the idle process, whose id is 0.
 pub(super) const NOBODY: u32 = 1;
 /// Names in the legend at most.
@@ -38,18 +34,11 @@ impl Ran {
             return Self::default();
         }
         let order = busiest(states);
-        let name = |state: u32| name(states, state);
-        let common = [("", Ink::Unknown), ("", Ink::Idle), ("", Ink::Others)];
-        let mut list: Vec<State> =
-            common.map(|(name, ink)| State { name: name.into(), ink }).into();
-        let mut ranks = HashMap::from([(NOBODY, IDLE)]);
-        for (state, rank) in order.iter().zip(OTHERS + 1..u16::MAX) {
-            let name = name(*state);
-            ranks.insert(*state, rank);
-            list.push(State { ink: Ink::of(&name), name });
-        }
+        let ranks = order.iter().copied().zip(OTHERS + 1..u16::MAX);
+        let ranks: HashMap<u32, u16> = ranks.chain([(NOBODY, IDLE)]).collect();
+        let list = cpu_states(order.iter().map(|state| name(states, *state)));
         let mut seen = HashSet::new();
-        let named = list[3..].iter().filter(|s| seen.insert(s.name.clone()));
+        let named = list[usize::from(OTHERS) + 1..].iter().filter(|s| seen.insert(s.name.clone()));
         let keys = named.take(KEYS).map(|s| Key { ink: s.ink, name: s.name.clone() }).collect();
         let lane = |held: &Vec<Held>| {
             let cells = (0..).zip(held).map(|(column, held)| {
@@ -62,7 +51,7 @@ impl Ran {
             (cells.collect(), held.iter().map(busy).sum())
         };
         let lanes = rows.into_iter().map(|(stream, held)| (stream.id, lane(held))).collect();
-        Self { lanes, states: list.into(), keys }
+        Self { lanes, states: list, keys }
     }
 }
 

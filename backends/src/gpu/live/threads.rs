@@ -3,17 +3,13 @@
 
 use std::sync::Arc;
 
-use super::super::compute::{States, ThreadRows};
-use super::states::{IDLE, NOBODY, OTHERS, name, part};
-use crate::picture::{Arrow, Cell, Ink, Share, State};
-use crate::timeline::{Doing, Window};
+use rbpipe_core::backend::StreamInfo;
 
-/// It could run, and has no CPU.
-const WAITING: u16 = OTHERS + 1;
-/// It waits for a device or a lock.
-const BLOCKED: u16 = OTHERS + 2;
-/// It runs, on the first of the streams' CPUs; on the next ones in the states after this one.
-const RUNNING: u16 = OTHERS + 3;
+use super::super::compute::{States, ThreadRows};
+use super::states::{NOBODY, name, part};
+use crate::picture::who::{BLOCKED, IDLE, RUNNING, WAITING, thread_states};
+use crate::picture::{Arrow, Cell, Share, State};
+use crate::timeline::{Doing, Window};
 
 /// What processes did, those that ran longest.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -61,12 +57,8 @@ impl Did {
 
     /// What a process can be in: running it has its own colour, and the CPU's number.
     fn states(&self, name: &str) -> Arc<[State]> {
-        let state = |name: String, ink| State { name, ink };
-        let common = [Ink::Unknown, Ink::Idle, Ink::Others, Ink::Waiting, Ink::Blocked];
-        let common = common.map(|ink| state(String::new(), ink)).into_iter();
-        let cpus =
-            self.found.streams.iter().map(|s| s.cpu.map_or_else(String::new, |n| n.to_string()));
-        common.chain(cpus.map(|cpu| state(cpu, Ink::of(name)))).collect()
+        let cpu = |s: &Arc<StreamInfo>| s.cpu.map_or_else(String::new, |n| n.to_string());
+        thread_states(name, self.found.streams.iter().map(cpu))
     }
 
     /// From who woke somebody (or the CPU, where the kernel did or the waker has no lane) to who

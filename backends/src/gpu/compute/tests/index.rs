@@ -29,10 +29,7 @@ fn a_timeline_has_the_newest_of_each_stream() {
             seen.extend(walk(&bytes, &place, &classes).entries);
             let buffer = random.below(2) as usize;
             let at = words[buffer].len() as u32 * 4;
-            let mut bytes = bytes;
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-            let mine = bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap()));
-            words[buffer].extend(mine);
+            words[buffer].extend(words_of(&bytes));
             packets.push((stream, buffer, at, place));
         }
         let buffers = words.map(|w| buffer(compute, &w));
@@ -48,10 +45,7 @@ fn a_timeline_has_the_newest_of_each_stream() {
             .collect();
         let mut encoder = compute.encoder("arrive");
         timeline.arrive(&mut encoder, &packets).unwrap();
-        let commands = [encoder.finish()];
-        let turn = crate::gpu::device::one_at_a_time();
-        compute.queue.submit(commands);
-        drop(turn);
+        compute.submit(encoder, &[]).wait().unwrap();
         if batch % 10 == 7 {
             let oldest = streams.values().map(|(end, _)| *end).min().unwrap();
             timeline.forget(oldest.saturating_sub(1 << 30));
@@ -101,16 +95,11 @@ fn records_that_are_missing_are_not_counted_from_the_next_frame_on() {
     timeline.classes(all.iter().map(|c| &**c));
     let (bytes, place) = packet(&mut random, &classes, 200, 1000);
     let short = Place { content: place.content / 2, ..place };
-    let words: Vec<u32> =
-        bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
-    let data = buffer(compute, &words);
+    let data = buffer(compute, &words_of(&bytes));
     let arrival = Arrival { stream: 0, data: &data, offset: 0, place: short, lost: None };
     let mut encoder = compute.encoder("arrive");
     timeline.arrive(&mut encoder, &[arrival]).unwrap();
-    let commands = [encoder.finish()];
-    let turn = crate::gpu::device::one_at_a_time();
-    compute.queue.submit(commands);
-    drop(turn);
+    compute.submit(encoder, &[]).wait().unwrap();
     let window = Window { from: 0, to: u64::MAX, columns: 1 };
     let found = walk(&bytes, &short, &classes).entries.len() as u32;
     let frame = |t: &Timeline| t.density(&window).unwrap().wait().unwrap()[0];

@@ -24,18 +24,7 @@ fn states_are_their_twins() {
                 let all: Vec<Transition> =
                     times.iter().map(|t| Transition::new(*t, state(&mut random, most))).collect();
                 plain.extend(states(&all, &window, until));
-                // As it lies in a ring that has gone round.
-                let room = n + random.below(3) as usize;
-                let first = random.below(room.max(1) as u64) as usize;
-                let mut ring = vec![Transition::new(random.next(), 1); room];
-                all.iter().enumerate().for_each(|(i, t)| ring[(first + i) % room] = *t);
-                lanes.push(Lane {
-                    base: words.len() as u32 / 4,
-                    capacity: room as u32,
-                    first: first as u32,
-                    len: n as u32,
-                });
-                words.extend(transition_words(&ring));
+                lanes.push(ring(&mut random, &all, &mut words));
             }
             let buffer = buffer(compute, &words);
             // What lies behind the lanes is none of theirs.

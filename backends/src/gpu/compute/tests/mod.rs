@@ -17,6 +17,7 @@ use wgpu::BufferUsages;
 
 use super::kernel::{empty, words_bytes};
 use super::*;
+use crate::timeline::tests::Random;
 use crate::timeline::{Entry, Transition, Value};
 
 /// Shaders on the first adapter there is; `None`, and said why, where there is none.
@@ -49,6 +50,23 @@ fn buffer(compute: &Compute, words: &[u32]) -> wgpu::Buffer {
     let buffer = empty(&compute.device, "test", words.len() as u64 * 4, BufferUsages::STORAGE);
     compute.queue.write_buffer(&buffer, 0, &words_bytes(words));
     buffer
+}
+
+/// A packet's bytes as words, padded.
+fn words_of(bytes: &[u8]) -> Vec<u32> {
+    let mut bytes = bytes.to_vec();
+    bytes.resize(bytes.len().next_multiple_of(4), 0x77);
+    bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+/// Puts transitions behind these words, as they lie in a ring that has gone round.
+fn ring(random: &mut Random, all: &[Transition], words: &mut Vec<u32>) -> Lane {
+    let (room, base) = (all.len() + random.below(3) as usize, words.len() as u32 / 4);
+    let first = random.below(room.max(1) as u64) as usize;
+    let mut ring = vec![Transition::new(random.next(), 1); room];
+    all.iter().enumerate().for_each(|(i, t)| ring[(first + i) % room] = *t);
+    words.extend(transition_words(&ring));
+    Lane { base, capacity: room as u32, first: first as u32, len: all.len() as u32 }
 }
 
 /// What a buffer holds.

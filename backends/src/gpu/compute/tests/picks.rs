@@ -29,7 +29,7 @@ pub(super) fn arrive_of(
         for _ in 0..1 + random.below(12) {
             let stream = random.below(STREAMS as u64) as usize;
             let records = [0, 40, 400][random.below(3) as usize];
-            let (mut bytes, mut place) = make(random, stream, records, begins[stream]);
+            let (bytes, mut place) = make(random, stream, records, begins[stream]);
             // Something is missing since the packet before, or some time later.
             let lost = (random.below(4) == 0).then(|| begins[stream]);
             begins[stream] = place.end;
@@ -37,12 +37,10 @@ pub(super) fn arrive_of(
             if random.below(5) == 0 && records > 0 {
                 place.content -= place.content / 3;
             }
-            seen[stream].push(Seen { bytes: bytes.clone(), place, lost });
             let buffer = random.below(3) as usize;
             let at = words[buffer].len() as u32 * 4;
-            bytes.resize(bytes.len().next_multiple_of(4), 0x77);
-            let mine = bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap()));
-            words[buffer].extend(mine);
+            words[buffer].extend(words_of(&bytes));
+            seen[stream].push(Seen { bytes, place, lost });
             packets.push((stream as u32, buffer, at, place, lost));
         }
         let buffers = words.map(|w| buffer(compute, &w));
@@ -58,10 +56,7 @@ pub(super) fn arrive_of(
             .collect();
         let mut encoder = compute.encoder("arrive");
         timeline.arrive(&mut encoder, &arrivals).unwrap();
-        let commands = [encoder.finish()];
-        let turn = crate::gpu::device::one_at_a_time();
-        compute.queue.submit(commands);
-        drop(turn);
+        compute.submit(encoder, &[]).wait().unwrap();
         after(timeline);
     }
     seen

@@ -21,10 +21,7 @@ fn what_has_no_room_any_more_is_gone() {
         rings.told()(of.concat());
         let mut encoder = compute.encoder("share");
         rings.share(compute, &mut encoder);
-        let commands = [encoder.finish()];
-        let turn = crate::gpu::device::one_at_a_time();
-        compute.queue.submit(commands);
-        drop(turn);
+        compute.submit(encoder, &[]).wait().unwrap();
         read(compute, &rings.lanes)
     };
     // The first one has gone round: its oldest is in the middle.

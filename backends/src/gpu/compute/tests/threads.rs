@@ -202,19 +202,12 @@ fn what_the_index_has_no_room_for_is_missing() {
     let (bytes, place) = packet_of(&mut random, 3000, 1000, |random| record(random, &mut told, 0));
     let most = timeline.index().capacity() as u32;
     assert!(place.room > most);
-    let mut padded = bytes.clone();
-    padded.resize(bytes.len().next_multiple_of(4), 0);
-    let words: Vec<u32> =
-        padded.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
-    let data = buffer(compute, &words);
+    let data = buffer(compute, &words_of(&bytes));
     let mut encoder = compute.encoder("arrive");
     // Since before it, already.
     let arrival = Arrival { stream: 0, data: &data, offset: 0, place, lost: Some(900) };
     timeline.arrive(&mut encoder, &[arrival]).unwrap();
-    let commands = [encoder.finish()];
-    let turn = crate::gpu::device::one_at_a_time();
-    compute.queue.submit(commands);
-    drop(turn);
+    compute.submit(encoder, &[]).wait().unwrap();
     let entries = walk(&bytes, &place, &classes).entries;
     let kept = &entries[entries.len() - most as usize..];
     let before = (Some(900), None);
@@ -265,18 +258,7 @@ fn threads_are_their_twins() {
                 let mut times = times(&mut random, &wide, n);
                 times.sort_unstable();
                 let mine = stream(&mut random, &mut told, number, &times);
-                // As it lies in a ring that has gone round.
-                let room = mine.len() + random.below(3) as usize;
-                let first = random.below(room.max(1) as u64) as usize;
-                let mut ring = vec![Transition::new(random.next(), 1); room];
-                mine.iter().enumerate().for_each(|(i, t)| ring[(first + i) % room] = *t);
-                lanes.push(Lane {
-                    base: words.len() as u32 / 4,
-                    capacity: room as u32,
-                    first: first as u32,
-                    len: mine.len() as u32,
-                });
-                words.extend(transition_words(&ring));
+                lanes.push(ring(&mut random, &mine, &mut words));
                 all.push(mine);
             }
             let buffer = buffer(compute, &words);
@@ -333,19 +315,13 @@ fn who_ran_is_told_of_as_many_streams_as_have_room() {
     let number = timeline.pick(Picker::new(compute, Take::Switches(scheduler), 1024, 16).unwrap());
     let mut random = Random(28);
     let mut told = Told { running: [0; 8], tasks: 9 };
-    let (mut bytes, place) = packet_of(&mut random, 8, 1000, |random| record(random, &mut told, 0));
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    let words: Vec<u32> =
-        bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
-    let data = buffer(compute, &words);
+    let (bytes, place) = packet_of(&mut random, 8, 1000, |random| record(random, &mut told, 0));
+    let data = buffer(compute, &words_of(&bytes));
     let one = |stream| Arrival { stream, data: &data, offset: 0, place, lost: None };
     let arrivals: Vec<Arrival<'_>> = (0..1024).map(one).collect();
     let mut encoder = compute.encoder("arrive");
     timeline.arrive(&mut encoder, &arrivals).unwrap();
-    let commands = [encoder.finish()];
-    let turn = crate::gpu::device::one_at_a_time();
-    compute.queue.submit(commands);
-    drop(turn);
+    compute.submit(encoder, &[]).wait().unwrap();
     for (columns, most) in [(100, 1024), (8192, compute.binding_size() / 44 / 8192)] {
         let window = Window { from: 1000, to: place.end + 9, columns };
         let asked = timeline.states(number, &window, LAST).unwrap().unwrap();

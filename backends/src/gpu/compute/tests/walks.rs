@@ -130,10 +130,7 @@ fn both_walk(compute: &Compute, packets: &[(Vec<u8>, Place)], classes: &Classes)
         // One that is nobody's.
         entries += place.room + 1;
     }
-    data.resize(data.len().next_multiple_of(4), 0x55);
-    let words: Vec<u32> =
-        data.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
-    let data = buffer(compute, &words);
+    let data = buffer(compute, &words_of(&data));
     let before: Vec<u32> = (0..4 * entries).map(|i| i ^ 0x5a5a_5a5a).collect();
     let out = buffer(compute, &before);
     let mut walker = Walker::new(compute);
@@ -141,10 +138,7 @@ fn both_walk(compute: &Compute, packets: &[(Vec<u8>, Place)], classes: &Classes)
     walker.classes(compute, &class_table(all.iter().map(|c| &**c)));
     let mut encoder = compute.encoder("walk");
     walker.encode(compute, &mut encoder, &data, &out, &spots).unwrap();
-    let commands = [encoder.finish()];
-    let turn = crate::gpu::device::one_at_a_time();
-    compute.queue.submit(commands);
-    drop(turn);
+    compute.submit(encoder, &[]).wait().unwrap();
 
     let mut expected = before;
     let mut totals = Totals::default();
